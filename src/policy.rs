@@ -1,0 +1,10 @@
+//! What castoff decides, apart from how it is done: time, text and numbers
+//! come in, decisions go out.
+//!
+//! Nothing below this module reads a clock, a file or the environment, makes a
+//! system call, awaits or logs; `tests/house_rules` holds it to that.
+
+pub(crate) mod exit;
+pub(crate) mod limits;
+pub(crate) mod signal;
+pub(crate) mod status;

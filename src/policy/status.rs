@@ -1,0 +1,107 @@
+//! What castoff knows of itself at one moment, as the endpoints show it.
+//!
+//! The supervisor publishes a `Status` after every event; `health` and
+//! `metrics` turn it into answers. It holds facts only, no time and no text.
+
+use super::exit::ExitReason;
+use super::limits::Limits;
+use super::signal::Signal;
+
+/// Where castoff stands between its start and its end. The names are the
+/// contract's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PhaseName {
+    /// The child has not been ready yet.
+    Starting,
+    /// The child runs and nobody has asked for a stop.
+    Serving,
+    /// A stop was requested; the child has not been told yet.
+    Draining,
+    /// The child has its stop signal.
+    Stopping,
+    /// The deadline has passed: everything has been sent SIGKILL.
+    Killing,
+    /// The child has gone; its descendants were told to end.
+    Sweeping,
+    /// Nothing is left.
+    Exited,
+}
+
+impl PhaseName {
+    /// Every phase, in the order of a life.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Serving,
+        Self::Draining,
+        Self::Stopping,
+        Self::Killing,
+        Self::Sweeping,
+        Self::Exited,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+            Self::Killing => "killing",
+            Self::Sweeping => "sweeping",
+            Self::Exited => "exited",
+        }
+    }
+}
+
+/// How often each signal was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SignalCounts([u64; Signal::MAX]);
+
+impl Default for SignalCounts {
+    fn default() -> Self {
+        Self([0; Signal::MAX])
+    }
+}
+
+impl SignalCounts {
+    pub(crate) fn add(&mut self, signal: Signal) {
+        if let Some(count) = self.0.get_mut(signal.number() as usize - 1) {
+            *count += 1;
+        }
+    }
+
+    /// The signals seen at least once, by rising number.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = (Signal, u64)> + '_ {
+        Signal::all().zip(self.0).filter(|(_, count)| *count > 0)
+    }
+}
+
+/// One moment's facts.
+#[derive(Clone, Debug)]
+pub(crate) struct Status {
+    pub(crate) phase: PhaseName,
+    /// The child can serve and nothing says that it should not be sent traffic.
+    pub(crate) is_ready: bool,
+    /// The child has been ready once.
+    pub(crate) was_ready: bool,
+    pub(crate) child_is_up: bool,
+    /// Seconds since the epoch (wall clock) at which the child was started.
+    pub(crate) child_started_at: Option<f64>,
+    pub(crate) child_exit: Option<ExitReason>,
+    pub(crate) signals_received: SignalCounts,
+    pub(crate) signals_forwarded: SignalCounts,
+    pub(crate) orphans_reaped: u64,
+    pub(crate) limits: Limits,
+}
+
+/// What the cgroup has used so far. A figure whose source is missing is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Usage {
+    /// Bytes of memory in use (v2 `memory.current`, v1 `memory.usage_in_bytes`).
+    pub(crate) memory_bytes: Option<u64>,
+    /// Periods in which the quota held the group back (`nr_throttled`).
+    pub(crate) throttled_periods: Option<u64>,
+    /// Seconds for which it was held back (`throttled_usec`, `throttled_time`).
+    pub(crate) throttled_seconds: Option<f64>,
+    /// Log lines that could not be written.
+    pub(crate) log_lines_dropped: u64,
+}

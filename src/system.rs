@@ -1,0 +1,7 @@
+//! The operating system: the only modules that import libc, nix, cgroups-rs
+//! and signal-hook, and the only ones in which `unsafe` may stand.
+//!
+//! They do what they are told and report what happened. What follows from it
+//! is decided in `policy`.
+
+pub(crate) mod entry;
