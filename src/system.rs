@@ -4,4 +4,11 @@
 //! They do what they are told and report what happened. What follows from it
 //! is decided in `policy`.
 
+pub(crate) mod child;
 pub(crate) mod entry;
+pub(crate) mod environment;
+pub(crate) mod reaper;
+pub(crate) mod signals;
+pub(crate) mod subreaper;
+pub(crate) mod terminal;
+pub(crate) mod tree;

@@ -1,0 +1,268 @@
+//! Starts the child exactly as castoff was started, and passes signals on.
+//!
+//! Own code instead of `std::process`, which resets SIGPIPE, ignores signals
+//! 32 and 33 and knows no foreground group. Nothing here waits for a process.
+#![expect(unsafe_code, reason = "the half of the spawn that runs in the child")]
+
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::signals::Received;
+use super::terminal::Terminal;
+use crate::policy::signal::Signal;
+
+/// Where programs are looked for without a PATH: what container runtimes set.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The child's half needs a few calls deep of stack, `execve` none of ours.
+const STACK_BYTES: usize = 32 * 1024;
+
+/// What the child is to be.
+pub(crate) struct Launch<'a> {
+    /// The command and its arguments; the first is looked up in PATH.
+    pub(crate) command: &'a [CString],
+    pub(crate) environment: &'a [CString],
+    /// The signal mask to start with.
+    pub(crate) mask: u64,
+    /// Signals whose disposition castoff has changed, and whether each had been
+    /// ignored before.
+    pub(crate) dispositions: &'a [(Signal, bool)],
+    /// The terminal whose foreground the child becomes.
+    pub(crate) terminal: Option<&'a Terminal>,
+}
+
+/// Why there is no child.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpawnError {
+    /// No process could be made.
+    #[error("cannot make a process: {}", .0.desc())]
+    Clone(Errno),
+    /// `execve` refused, with what the shell calls "not found".
+    #[error("{}", .0.desc())]
+    NotFound(Errno),
+    /// `execve` refused for another reason.
+    #[error("{}", .0.desc())]
+    NotExecutable(Errno),
+}
+
+/// Starts the child in its own process group and returns once its program
+/// runs: a signal that is sent to it from then on reaches the program, never
+/// the half-made child.
+///
+/// # Errors
+/// See `SpawnError`. The failed child is left to the reaper.
+pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
+    let candidates = candidates(launch);
+    let mut argv: Vec<*const c_char> = launch.command.iter().map(|arg| arg.as_ptr()).collect();
+    argv.push(ptr::null());
+    // Room in front, for `/bin/sh FILE` in place of the command's own name.
+    let mut shell_argv = vec![c"/bin/sh".as_ptr(), ptr::null()];
+    shell_argv.extend(argv.iter().skip(1));
+    let mut envp: Vec<*const c_char> = launch.environment.iter().map(|var| var.as_ptr()).collect();
+    envp.push(ptr::null());
+
+    let mut half = ChildHalf {
+        candidates: candidates.as_slice(),
+        argv: argv.as_ptr(),
+        shell_argv: shell_argv.as_mut_ptr(),
+        envp: envp.as_ptr(),
+        mask: launch.mask,
+        dispositions: launch.dispositions,
+        terminal: launch.terminal.map(|terminal| terminal.as_fd().as_raw_fd()),
+        failure: 0,
+    };
+    let mut stack = vec![0_u8; STACK_BYTES];
+    // SAFETY: the end of a live buffer; the stack grows down from it.
+    let top = unsafe { stack.as_mut_ptr().add(STACK_BYTES) };
+    let top = top.map_addr(|address| address & !15);
+    // With CLONE_VFORK the kernel holds castoff here until the child has called
+    // execve or ended: what it borrows lives that long, and no signal can be
+    // forwarded to it too early. With CLONE_VM nothing is copied.
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: as above; `child_half` makes only system calls.
+    let pid =
+        unsafe { libc::clone(child_half, top.cast(), flags, (&raw mut half).cast::<c_void>()) };
+    let pid = Errno::result(pid).map_err(SpawnError::Clone)?;
+    // SAFETY: `half` lives; volatile, for the child has written it meanwhile.
+    match unsafe { ptr::read_volatile(&raw const half.failure) } {
+        0 => Ok(Pid::from_raw(pid)),
+        error @ (libc::ENOENT | libc::ENOTDIR) => Err(SpawnError::NotFound(Errno::from_raw(error))),
+        error => Err(SpawnError::NotExecutable(Errno::from_raw(error))),
+    }
+}
+
+/// The files that `execvp` would try, in its order.
+fn candidates(launch: &Launch<'_>) -> Vec<CString> {
+    let Some(name) = launch.command.first() else { return Vec::new() };
+    if name.is_empty() || name.to_bytes().contains(&b'/') {
+        return vec![name.clone()];
+    }
+    let variable = |entry: &'_ CString| entry.to_bytes().strip_prefix(b"PATH=").map(<[u8]>::to_vec);
+    let path = launch.environment.iter().find_map(variable);
+    let in_directory = |directory: &[u8]| {
+        // An empty element of PATH is the working directory.
+        let directory: &[u8] = if directory.is_empty() { b"." } else { directory };
+        CString::new([directory, b"/", name.to_bytes()].concat()).ok()
+    };
+    path.as_deref()
+        .unwrap_or(DEFAULT_PATH)
+        .split(|byte| *byte == b':')
+        .filter_map(in_directory)
+        .collect()
+}
+
+/// All that the child's half needs, made ready before: it shares castoff's
+/// memory and may not allocate.
+struct ChildHalf<'a> {
+    candidates: &'a [CString],
+    argv: *const *const c_char,
+    shell_argv: *mut *const c_char,
+    envp: *const *const c_char,
+    mask: u64,
+    dispositions: &'a [(Signal, bool)],
+    terminal: Option<RawFd>,
+    failure: c_int,
+}
+
+/// Runs in the child, in castoff's memory, until `execve` or `_exit`.
+extern "C" fn child_half(argument: *mut c_void) -> c_int {
+    // SAFETY: `spawn` passes a ChildHalf and is held until this has ended.
+    let half = unsafe { &mut *argument.cast::<ChildHalf<'_>>() };
+    // SAFETY: system calls on valid arguments. Every signal is blocked until the
+    // last of them, so that SIGTTOU cannot stop the change of the foreground and
+    // no handler of castoff's runs in the child.
+    unsafe {
+        libc::setpgid(0, 0);
+        if let Some(terminal) = half.terminal {
+            libc::tcsetpgrp(terminal, libc::getpid());
+        }
+        for (signal, was_ignored) in half.dispositions {
+            let handler = if *was_ignored { libc::SIG_IGN } else { libc::SIG_DFL };
+            libc::signal(signal.number(), handler);
+        }
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const half.mask,
+            ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        );
+    }
+    let failure = execute(half);
+    // SAFETY: a plain write to memory that castoff reads after this has ended.
+    unsafe { ptr::write_volatile(&raw mut half.failure, failure) };
+    // SAFETY: ends the child without castoff's exit handlers.
+    unsafe { libc::_exit(127) }
+}
+
+/// `execvp` without an allocation: the candidates in turn, past those that are
+/// not there; a text file without `#!` by the shell. Returns the error only.
+fn execute(half: &mut ChildHalf<'_>) -> c_int {
+    let mut failure = libc::ENOENT;
+    for file in half.candidates {
+        // SAFETY: every pointer is to a live array that ends with null.
+        unsafe { libc::execve(file.as_ptr(), half.argv, half.envp) };
+        let mut error = Errno::last_raw();
+        if error == libc::ENOEXEC {
+            error = execute_by_shell(half, file);
+        }
+        match error {
+            libc::EACCES => failure = error,
+            libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+            other => return other,
+        }
+    }
+    failure
+}
+
+fn execute_by_shell(half: &ChildHalf<'_>, file: &CStr) -> c_int {
+    // SAFETY: the array has room for the file at 1 and ends with null.
+    unsafe {
+        *half.shell_argv.add(1) = file.as_ptr();
+        libc::execve(c"/bin/sh".as_ptr(), half.shell_argv, half.envp);
+    }
+    match Errno::last_raw() {
+        // The file was found: what is missing is the shell.
+        libc::ENOENT => libc::ENOEXEC,
+        other => other,
+    }
+}
+
+/// The arguments as C strings.
+///
+/// # Panics
+/// Never: the kernel passes no argument with a NUL in it; were there one, the
+/// argument would end there.
+pub(crate) fn c_string(text: &OsStr) -> CString {
+    let bytes = text.as_bytes();
+    let until_nul = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    CString::new(until_nul).unwrap_or_default()
+}
+
+/// Sends the child a signal, or its process group when `to_group`.
+///
+/// # Errors
+/// It has gone, or has changed its user and castoff may not signal it.
+pub(crate) fn signal(child: Pid, to_group: bool, signal: Signal) -> Result<(), Errno> {
+    if to_group && send(-child.as_raw(), signal).is_ok() {
+        return Ok(());
+    }
+    // Also when the child has left the group that it was given.
+    send(child.as_raw(), signal)
+}
+
+/// Forwards a signal with the value that came with it.
+///
+/// # Errors
+/// As `signal`.
+pub(crate) fn forward(child: Pid, to_group: bool, received: &Received) -> Result<(), Errno> {
+    match (received.value, received.sender) {
+        (Some(value), super::signals::Sender::Process { pid, uid }) if !to_group => {
+            queue(child, received.signal, value, pid, uid)
+        }
+        _ => signal(child, to_group, received.signal),
+    }
+}
+
+pub(super) fn send(target: i32, signal: Signal) -> Result<(), Errno> {
+    // SAFETY: takes two numbers. nix's own has no real-time signals.
+    Errno::result(unsafe { libc::kill(target, signal.number()) }).map(drop)
+}
+
+/// `rt_sigqueueinfo`: the kernel lets a process pass on what was queued by
+/// another (`man 2 rt_sigqueueinfo`, negative codes).
+fn queue(child: Pid, signal: Signal, value: u64, pid: i32, uid: u32) -> Result<(), Errno> {
+    /// The beginning of the kernel's `siginfo_t` for a queued signal.
+    #[repr(C)]
+    struct Queued {
+        signo: c_int,
+        errno: c_int,
+        code: c_int,
+        #[cfg(target_pointer_width = "64")]
+        padding: c_int,
+        pid: i32,
+        uid: u32,
+        value: usize,
+        rest: [u8; 128],
+    }
+    let info = Queued {
+        signo: signal.number(),
+        errno: 0,
+        code: libc::SI_QUEUE,
+        #[cfg(target_pointer_width = "64")]
+        padding: 0,
+        pid,
+        uid,
+        value: value as usize,
+        rest: [0; 128],
+    };
+    // SAFETY: the kernel reads 128 bytes, which the structure has.
+    let sent = unsafe {
+        libc::syscall(libc::SYS_rt_sigqueueinfo, child.as_raw(), signal.number(), &raw const info)
+    };
+    Errno::result(sent).map(drop)
+}

@@ -1,0 +1,184 @@
+//! Signals in: the stop signals by handlers, everything else by a signalfd.
+//!
+//! Every signal is blocked since `entry`; a blocked signal waits and, if it is
+//! a real-time one, queues, which a handler's pipe does not. Only the few that
+//! begin a stop are unblocked here. Signals out are in `child` and `tree`.
+#![expect(unsafe_code, reason = "signalfd and masks with the signals that the C library hides")]
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::task::Poll;
+
+use futures_core::Stream;
+use signal_hook::iterator::exfiltrator::raw::WithRawSiginfo;
+use signal_hook_tokio::SignalsInfo;
+use tokio::io::unix::AsyncFd;
+
+use crate::policy::signal::Signal;
+
+/// One signal that castoff received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    pub(crate) signal: Signal,
+    pub(crate) sender: Sender,
+    /// The value that came with `sigqueue`, as the kernel keeps it.
+    pub(crate) value: Option<u64>,
+}
+
+/// Who sent it (`man 2 sigaction`, `si_code` and `si_pid`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A process that this pid namespace cannot see: the container's runtime.
+    Outside,
+    /// The kernel itself: a terminal, a timer, a child's end.
+    Kernel,
+    /// A process of this namespace.
+    Process { pid: i32, uid: u32 },
+}
+
+impl Received {
+    fn new(number: i32, code: i32, pid: i32, uid: u32, value: u64) -> Option<Self> {
+        let sender = match (code, pid) {
+            // SI_USER is 0, what other processes may claim is below.
+            (1.., _) => Sender::Kernel,
+            (_, 0) => Sender::Outside,
+            (_, pid) => Sender::Process { pid, uid },
+        };
+        let value = (code == libc::SI_QUEUE).then_some(value);
+        Some(Self { signal: Signal::new(number)?, sender, value })
+    }
+
+    /// The kernel's word that a child has changed. A SIGCHLD that a process
+    /// sent says nothing about children, and is forwarded like any other.
+    pub(crate) fn is_about_a_child(&self) -> bool {
+        self.signal == Signal::CHLD && self.sender == Sender::Kernel
+    }
+
+    /// A SIGPIPE by which the kernel answers a write of castoff's own. It is
+    /// blocked like all others and so ends up here; it is none of the child's.
+    pub(crate) fn is_own_broken_pipe(&self) -> bool {
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        self.signal == Signal::PIPE
+            && matches!(self.sender, Sender::Process { pid, .. } if pid == own)
+    }
+}
+
+/// Both sources of signals, as one.
+pub(crate) struct Signals {
+    rest: AsyncFd<SignalFd>,
+    stops: SignalsInfo<WithRawSiginfo>,
+}
+
+impl Signals {
+    /// Begins to listen: `stop_on` by handlers, the rest by a signalfd.
+    ///
+    /// # Errors
+    /// No descriptors are left, or a signal of `stop_on` cannot have a handler.
+    pub(crate) fn open(stop_on: &[Signal]) -> io::Result<Self> {
+        let stop_mask = stop_on.iter().fold(0, |mask, signal| mask | bit(*signal));
+        let rest = AsyncFd::new(SignalFd::open(!stop_mask)?)?;
+        let stops = SignalsInfo::new(stop_on.iter().map(|signal| signal.number()))?;
+        change_mask(libc::SIG_UNBLOCK, stop_mask)?;
+        Ok(Self { rest, stops })
+    }
+
+    /// Waits for signals and adds them to `batch`, which must be empty. Nothing
+    /// is lost when this is dropped before it is ready.
+    pub(crate) async fn next(&mut self, batch: &mut Vec<Received>) {
+        poll_fn(|cx| {
+            while let Poll::Ready(Some(info)) = Pin::new(&mut self.stops).poll_next(cx) {
+                batch.extend(received(&info));
+            }
+            while let Poll::Ready(Ok(mut guard)) = self.rest.poll_read_ready(cx) {
+                let may_have_more = guard.get_inner().read(batch);
+                if !may_have_more {
+                    guard.clear_ready();
+                }
+                if !batch.is_empty() {
+                    break;
+                }
+            }
+            if batch.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+}
+
+fn received(info: &libc::siginfo_t) -> Option<Received> {
+    // SAFETY: the kernel fills pid, uid and value for every signal that a
+    // process sent; for the others they are read but not used.
+    let (pid, uid, value) =
+        unsafe { (info.si_pid(), info.si_uid(), info.si_value().sival_ptr.addr() as u64) };
+    Received::new(info.si_signo, info.si_code, pid, uid, value)
+}
+
+/// A descriptor that reads blocked signals (`man 2 signalfd`).
+struct SignalFd(OwnedFd);
+
+/// How many signals one read takes.
+const BATCH: usize = 16;
+
+impl SignalFd {
+    fn open(mask: u64) -> io::Result<Self> {
+        // SAFETY: the mask lives across the call and has the size that is given.
+        // The C library's own signalfd would leave out signals 32 and 33.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_signalfd4,
+                -1,
+                &raw const mask,
+                size_of::<u64>(),
+                libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
+            )
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and has no other owner.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
+    }
+
+    /// Adds what is pending to `batch`, and says whether more may be. A short
+    /// read has emptied it: what comes later raises a new edge.
+    fn read(&self, batch: &mut Vec<Received>) -> bool {
+        // SAFETY: all zeroes is a valid value of this plain structure.
+        let mut infos: [libc::signalfd_siginfo; BATCH] = unsafe { std::mem::zeroed() };
+        // SAFETY: the buffer is writable for exactly the size that is given.
+        let bytes = unsafe {
+            libc::read(self.0.as_raw_fd(), infos.as_mut_ptr().cast(), size_of_val(&infos))
+        };
+        let count = usize::try_from(bytes).map_or(0, |n| n / size_of::<libc::signalfd_siginfo>());
+        batch.extend(infos.iter().take(count).filter_map(|info| {
+            let number = i32::try_from(info.ssi_signo).ok()?;
+            let pid = i32::try_from(info.ssi_pid).ok()?;
+            Received::new(number, info.ssi_code, pid, info.ssi_uid, info.ssi_ptr)
+        }));
+        count == BATCH
+    }
+}
+
+impl AsRawFd for SignalFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal.number() - 1)
+}
+
+fn change_mask(how: i32, mask: u64) -> io::Result<()> {
+    // SAFETY: the mask lives across the call and has the size that is given.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            how,
+            &raw const mask,
+            std::ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
