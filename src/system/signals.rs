@@ -14,6 +14,7 @@ use std::task::Poll;
 use futures_core::Stream;
 use signal_hook::iterator::exfiltrator::raw::WithRawSiginfo;
 use signal_hook_tokio::SignalsInfo;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::policy::signal::Signal;
@@ -78,7 +79,9 @@ impl Signals {
     /// No descriptors are left, or a signal of `stop_on` cannot have a handler.
     pub(crate) fn open(stop_on: &[Signal]) -> io::Result<Self> {
         let stop_mask = stop_on.iter().fold(0, |mask, signal| mask | bit(*signal));
-        let rest = AsyncFd::new(SignalFd::open(!stop_mask)?)?;
+        let rest = SignalFd::open(!stop_mask)?;
+        // SAFETY: SignalFd owns its descriptor and gives out no other.
+        let rest = unsafe { AsyncFd::register_with_interest(rest, Interest::READABLE) }?;
         let stops = SignalsInfo::new(stop_on.iter().map(|signal| signal.number()))?;
         change_mask(libc::SIG_UNBLOCK, stop_mask)?;
         Ok(Self { rest, stops })
