@@ -70,6 +70,7 @@ impl Received {
 pub(crate) struct Signals {
     rest: AsyncFd<SignalFd>,
     stops: SignalsInfo<WithRawSiginfo>,
+    inherited: Vec<(Signal, bool)>,
 }
 
 impl Signals {
@@ -78,13 +79,26 @@ impl Signals {
     /// # Errors
     /// No descriptors are left, or a signal of `stop_on` cannot have a handler.
     pub(crate) fn open(stop_on: &[Signal]) -> io::Result<Self> {
+        // An inherited SIG_IGN would have the kernel reap in castoff's place
+        // (`man 2 sigaction`, NOTES).
+        let inherited: Vec<_> = stop_on
+            .iter()
+            .chain([&Signal::CHLD])
+            .map(|signal| (*signal, reset_disposition(*signal)))
+            .collect();
         let stop_mask = stop_on.iter().fold(0, |mask, signal| mask | bit(*signal));
         let rest = SignalFd::open(!stop_mask)?;
         // SAFETY: SignalFd owns its descriptor and gives out no other.
         let rest = unsafe { AsyncFd::register_with_interest(rest, Interest::READABLE) }?;
         let stops = SignalsInfo::new(stop_on.iter().map(|signal| signal.number()))?;
         change_mask(libc::SIG_UNBLOCK, stop_mask)?;
-        Ok(Self { rest, stops })
+        Ok(Self { rest, stops, inherited })
+    }
+
+    /// The signals whose disposition castoff has changed, and whether each had
+    /// been ignored: the child is to find it so.
+    pub(crate) fn inherited_dispositions(&self) -> &[(Signal, bool)] {
+        &self.inherited
     }
 
     /// Waits for signals and adds them to `batch`, which must be empty. Nothing
@@ -166,6 +180,12 @@ impl AsRawFd for SignalFd {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
+}
+
+/// Gives the signal its default disposition; returns whether it was ignored.
+fn reset_disposition(signal: Signal) -> bool {
+    // SAFETY: SIG_DFL is no handler that could run.
+    unsafe { libc::signal(signal.number(), libc::SIG_DFL) == libc::SIG_IGN }
 }
 
 fn bit(signal: Signal) -> u64 {

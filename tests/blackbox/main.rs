@@ -1,0 +1,8 @@
+//! castoff as its users see it: the real binary with real children, as PID 1 of
+//! a namespace of its own and as a subreaper.
+//!
+//! The tests wait for conditions and assert order and lower bounds; nothing is
+//! asserted about how fast a step is. `support` holds what they share.
+#![expect(clippy::tests_outside_test_module, reason = "the whole binary is tests")]
+
+mod support;
