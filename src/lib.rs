@@ -8,6 +8,7 @@
 //! ```
 #![warn(missing_docs)]
 
+mod config;
 mod policy;
 mod system;
 

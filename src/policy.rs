@@ -7,6 +7,7 @@
 pub(crate) mod exit;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
+pub(crate) mod runtime_env;
 pub(crate) mod signal;
 pub(crate) mod status;
 pub(crate) mod stop_plan;
