@@ -6,5 +6,6 @@
 
 pub(crate) mod exit;
 pub(crate) mod limits;
+pub(crate) mod runtime_env;
 pub(crate) mod signal;
 pub(crate) mod status;
