@@ -4,4 +4,5 @@
 //! They do what they are told and report what happened. What follows from it
 //! is decided in `policy`.
 
+pub(crate) mod cgroup;
 pub(crate) mod entry;
