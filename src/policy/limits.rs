@@ -229,7 +229,8 @@ impl<Read: FnMut(&Path) -> Text> Search<Read> {
             Ok(bytes) => {
                 let bytes = bytes?;
                 self.has_seen_a_limit_file |= path != Path::new(STATUS);
-                Some(String::from_utf8_lossy(&bytes).into_owned())
+                let text = String::from_utf8(bytes);
+                Some(text.unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
             }
             Err(cause) => {
                 self.warn(format!("cannot read {}: {cause}", path.display()));

@@ -133,10 +133,8 @@ pub(crate) fn throttling(text: &str) -> (Option<u64>, Option<f64>) {
 
 /// The word after `key` on the line that starts with it.
 fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        (words.next() == Some(key)).then(|| words.next()).flatten()
-    })
+    let rest = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix([' ', '\t']))?;
+    rest.split_whitespace().next()
 }
 
 #[cfg(test)]
