@@ -4,4 +4,8 @@
 //! They do what they are told and report what happened. What follows from it
 //! is decided in `policy`.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing starts it yet"))]
+pub(crate) mod descriptors;
 pub(crate) mod entry;
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing starts it yet"))]
+pub(crate) mod stderr;
