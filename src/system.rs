@@ -7,5 +7,4 @@
 #[cfg_attr(not(test), expect(dead_code, reason = "nothing starts it yet"))]
 pub(crate) mod descriptors;
 pub(crate) mod entry;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing starts it yet"))]
 pub(crate) mod stderr;

@@ -27,3 +27,14 @@ pub(crate) enum CgroupKind {
     #[default]
     None,
 }
+
+impl CgroupKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::Hybrid => "hybrid",
+            Self::None => "none",
+        }
+    }
+}
