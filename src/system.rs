@@ -6,10 +6,12 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod child;
+pub(crate) mod descriptors;
 pub(crate) mod entry;
 pub(crate) mod environment;
 pub(crate) mod reaper;
 pub(crate) mod signals;
+pub(crate) mod stderr;
 pub(crate) mod subreaper;
 pub(crate) mod terminal;
 pub(crate) mod tree;
