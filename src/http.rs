@@ -8,7 +8,6 @@
 mod listen;
 mod route;
 
-#[expect(unused_imports, reason = "run does not start the endpoints yet")]
 pub(crate) use listen::{bind, bind_default};
 
 use crate::policy::status::{Status, Usage};

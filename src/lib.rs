@@ -10,14 +10,9 @@
 //! `policy` decides, `system` does, `supervisor` joins them; `tests/house_rules`
 //! holds the code to these arrows.
 
-<<<<<<< HEAD
 mod config;
 mod http;
 mod log;
-=======
-#[cfg_attr(not(test), expect(dead_code, reason = "run does not start the endpoints yet"))]
-mod http;
->>>>>>> http
 mod policy;
 mod run;
 mod supervisor;

@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::panic::PanicHookInfo;
 use std::time::{Duration, SystemTime};
 
-use tracing::{Level, debug, error, info, warn};
+use tracing::{Level, debug, info, warn};
 
 use super::line::Line;
 use crate::policy::exit::ExitReason;
@@ -46,7 +46,7 @@ pub(crate) fn castoff_started(start: &Start<'_>) {
 }
 
 pub(crate) fn limits_detected(limits: &Limits) {
-    let Limits { cgroup, cpus, memory_bytes, pids } = limits;
+    let Limits { cgroup, cpus, memory_bytes, pids, .. } = limits;
     let has_any = cpus.is_some() || memory_bytes.is_some() || pids.is_some();
     info!(
         event = "limits_detected",
@@ -78,6 +78,14 @@ pub(crate) fn listen_failed(address: impl Display, cause: impl Display) {
 }
 
 /// `command` is argv[0] only: arguments may hold secrets.
+pub(crate) fn subreaper_failed(cause: impl Display) {
+    warn!(event = "subreaper_failed", %cause, "cannot adopt the orphans of descendants");
+}
+
+pub(crate) fn parent_death_signal_failed(signal: Signal, cause: impl Display) {
+    warn!(event = "parent_death_signal_failed", %signal, %cause, "cannot ask for a signal");
+}
+
 pub(crate) fn child_started(child_pid: i32, command: &OsStr) {
     info!(event = "child_started", child_pid, command = %command.display(), "child started");
 }
@@ -185,11 +193,6 @@ pub(crate) fn exiting(exit_code: u8, stop: Option<Duration>) {
     info!(event = "exiting", exit_code, stop_ms = stop.map(millis), "castoff exits");
 }
 
-/// Something that castoff's authors held for impossible.
-pub(crate) fn internal_error(cause: impl Display) {
-    error!(event = "internal_error", %cause, "internal error");
-}
-
 /// The same for a panic. A line rather than an event of tracing: see `init`.
 pub(super) fn panicked(info: &PanicHookInfo<'_>) -> Line {
     Line::new(SystemTime::now(), Level::ERROR, |line| {
@@ -275,6 +278,7 @@ mod tests {
                 source: "/sys/fs/cgroup/memory.max".into(),
             }),
             pids: None,
+            affinity: None,
         };
         assert_line(
             || limits_detected(&limits),
@@ -429,6 +433,20 @@ mod tests {
             ),
         );
         assert_line(
+            || subreaper_failed("Invalid argument"),
+            concat!(
+                r#""level":"WARN","msg":"cannot adopt the orphans of descendants","#,
+                r#""event":"subreaper_failed","cause":"Invalid argument"}"#
+            ),
+        );
+        assert_line(
+            || parent_death_signal_failed(Signal::TERM, "Invalid argument"),
+            concat!(
+                r#""level":"WARN","msg":"cannot ask for a signal","#,
+                r#""event":"parent_death_signal_failed","signal":"SIGTERM","cause":"Invalid argument"}"#
+            ),
+        );
+        assert_line(
             || signal_forward_failed(Signal::TERM, 7, "No such process"),
             concat!(
                 r#""level":"WARN","msg":"signal not forwarded","event":"signal_forward_failed","#,
@@ -439,17 +457,6 @@ mod tests {
         assert_eq!(
             without_time(std::str::from_utf8(line.as_bytes()).unwrap()),
             r#""level":"WARN","msg":"log lines dropped","event":"log_dropped","count":12}"#
-        );
-    }
-
-    #[test]
-    fn internal_errors_and_panics_are_one_event() {
-        assert_line(
-            || internal_error("no child to reap"),
-            concat!(
-                r#""level":"ERROR","msg":"internal error","event":"internal_error","#,
-                r#""cause":"no child to reap"}"#
-            ),
         );
     }
 }

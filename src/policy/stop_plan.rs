@@ -58,11 +58,6 @@ impl StopPlan {
     pub(crate) fn drain_until(&self, stop_requested_at: Instant) -> Instant {
         stop_requested_at + self.drain_delay
     }
-
-    /// When the platform kills castoff itself.
-    pub(crate) fn grace_end(&self, stop_requested_at: Instant) -> Instant {
-        stop_requested_at + self.grace
-    }
 }
 
 /// When readiness turns off once a stop was requested.
@@ -109,7 +104,6 @@ mod tests {
         assert_eq!(plan.budget(), s(28));
         assert_eq!(plan.drain_until(now), now + s(5));
         assert_eq!(plan.deadline(now), now + s(28));
-        assert_eq!(plan.grace_end(now), now + s(30));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) struct Received {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sender {
     /// A process that this pid namespace cannot see: the container's runtime.
-    Outside,
+    Outside { uid: u32 },
     /// The kernel itself: a terminal, a timer, a child's end.
     Kernel,
     /// A process of this namespace.
@@ -44,7 +44,7 @@ impl Received {
         let sender = match (code, pid) {
             // SI_USER is 0, what other processes may claim is below.
             (1.., _) => Sender::Kernel,
-            (_, 0) => Sender::Outside,
+            (_, 0) => Sender::Outside { uid },
             (_, pid) => Sender::Process { pid, uid },
         };
         let value = (code == libc::SI_QUEUE).then_some(value);
