@@ -117,7 +117,7 @@ fn resolve(
     if let Some(seconds) = environment.platform_grace {
         settings.apply_platform_grace(seconds, errors);
     }
-    settings.adjust(line);
+    settings.adjust(&line.exit_zero_for, line.verbosity);
     let plan = settings.stop_plan(errors);
     (settings, plan)
 }

@@ -9,7 +9,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::CommandLine;
 use super::error::ConfigError;
 use super::options::{Key, SETTINGS, Setting};
 use super::value::{Listen, LogLevel, Profiles, Ratio, StopOn, Value, duration_text};
@@ -224,13 +223,13 @@ impl Settings {
     }
 
     /// Adds what `-e` and `-v` say to whatever was set.
-    pub(super) fn adjust(&mut self, line: &CommandLine) {
-        for code in &line.exit_zero_for {
+    pub(super) fn adjust(&mut self, exit_zero_for: &[u8], verbosity: usize) {
+        for code in exit_zero_for {
             self.exit_map.value.insert(*code, 0);
             self.exit_map.adjusted_by = Some("-e");
         }
-        if line.verbosity > 0 {
-            self.log_level.value = self.log_level.value.raised(line.verbosity);
+        if verbosity > 0 {
+            self.log_level.value = self.log_level.value.raised(verbosity);
             self.log_level.adjusted_by = Some("-v");
         }
     }
