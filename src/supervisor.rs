@@ -136,18 +136,18 @@ impl Supervisor {
 
     fn take_batch(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
-        let mut is_about_children = false;
+        // Facts outrank requests, whatever the order in which the kernel tells
+        // them: a stop request must not meet a child that is taken for running
+        // although it stands still, or has ended by itself.
+        if batch.iter().any(Received::is_about_a_child) {
+            self.reap();
+        }
         for received in batch.drain(..) {
-            if received.is_about_a_child() {
-                is_about_children = true;
-            } else if !received.is_own_broken_pipe() {
+            if !received.is_about_a_child() && !received.is_own_broken_pipe() {
                 self.on_signal(&received);
             }
         }
         self.batch = batch;
-        if is_about_children {
-            self.reap();
-        }
     }
 
     fn on_signal(&mut self, received: &Received) {
