@@ -6,4 +6,5 @@
 #![expect(clippy::tests_outside_test_module, reason = "the whole binary is tests")]
 
 mod exit_code;
+mod stop;
 mod support;
