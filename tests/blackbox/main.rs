@@ -6,5 +6,6 @@
 #![expect(clippy::tests_outside_test_module, reason = "the whole binary is tests")]
 
 mod exit_code;
+mod health;
 mod stop;
 mod support;

@@ -55,12 +55,6 @@ impl Running {
         self.until_serving()
     }
 
-    #[track_caller]
-    fn until_phase(&self, phase: &str) {
-        let to = format!("\"to\":\"{phase}\"");
-        self.log().wait_for(&to, |line| line.contains(&to).then_some(()));
-    }
-
     /// Waits until the child has printed that signal for the `nth` time.
     #[track_caller]
     fn child_has(&self, signal: i32, nth: usize) {

@@ -242,9 +242,15 @@ impl Running {
     /// Waits until the child's program runs and castoff says that it serves.
     #[track_caller]
     pub(crate) fn until_serving(&self) -> &Self {
-        self.log()
-            .wait_for("phase serving", |line| line.contains("\"to\":\"serving\"").then_some(()));
+        self.until_phase("serving");
         self
+    }
+
+    /// Waits until castoff says that it has entered that phase.
+    #[track_caller]
+    pub(crate) fn until_phase(&self, phase: &str) {
+        let to = format!("\"to\":\"{phase}\"");
+        self.log().wait_for(&to, |line| line.contains(&to).then_some(()));
     }
 }
 
