@@ -5,7 +5,9 @@
 //! asserted about how fast a step is. `support` holds what they share.
 #![expect(clippy::tests_outside_test_module, reason = "the whole binary is tests")]
 
+mod cli;
 mod exit_code;
 mod health;
+mod limits;
 mod stop;
 mod support;
