@@ -9,5 +9,6 @@ mod cli;
 mod exit_code;
 mod health;
 mod limits;
+mod logs;
 mod stop;
 mod support;

@@ -216,6 +216,12 @@ impl Running {
         self.result.unwrap_or_else(|| panic!("castoff never ends; its log begins {:?}", log()))
     }
 
+    /// Waits that long for castoff's end.
+    pub(crate) fn ended_within(&mut self, patience: std::time::Duration) -> Option<Ended> {
+        self.result = self.result.or_else(|| self.ended.recv_timeout(patience).ok());
+        self.result
+    }
+
     /// Waits for its end and gives its code.
     #[track_caller]
     pub(crate) fn code(&mut self) -> i32 {
