@@ -7,7 +7,6 @@
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-use nix::unistd::Pid;
 use tokio::sync::watch;
 
 use crate::log::events;
@@ -18,7 +17,7 @@ use crate::policy::status::{PhaseName, Status};
 use crate::system::reaper::{self, Change, Left};
 use crate::system::signals::{Received, Sender, Signals};
 use crate::system::terminal::{self, Terminal};
-use crate::system::{child, tree};
+use crate::system::{Errno, Pid, child, tree};
 
 /// What the loop has to know from the settings and the start.
 pub(crate) struct Setting {
@@ -182,7 +181,7 @@ impl Supervisor {
         std::mem::take(&mut self.is_suspended)
     }
 
-    fn note_forwarded(&self, signal: Signal, result: Result<(), nix::errno::Errno>) {
+    fn note_forwarded(&self, signal: Signal, result: Result<(), Errno>) {
         match result {
             Ok(()) => {
                 self.status.send_modify(|status| status.signals_forwarded.add(signal));
