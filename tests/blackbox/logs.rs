@@ -360,9 +360,7 @@ fn the_childs_own_lines_stay_whole_between_castoffs() {
         .start();
     // Each of them has castoff write two lines meanwhile.
     while castoff.ended_within(Duration::from_millis(1)).is_none() {
-        if process::is_running(castoff.pid) {
-            castoff.signal(libc::SIGURG);
-        }
+        process::try_signal(castoff.pid, libc::SIGURG);
     }
     let (child, own): (Vec<_>, Vec<_>) =
         castoff.log().all().into_iter().partition(|line| !line.starts_with('{'));

@@ -66,3 +66,9 @@ pub(crate) fn signal(pid: i32, number: i32) {
     let sent = unsafe { libc::kill(pid, number) };
     assert_eq!(sent, 0, "signal {number} to {pid}: {}", std::io::Error::last_os_error());
 }
+
+/// `kill` of a process that may be ending, and will not mind.
+pub(crate) fn try_signal(pid: i32, number: i32) {
+    // SAFETY: takes two numbers.
+    let _ = unsafe { libc::kill(pid, number) };
+}
