@@ -360,9 +360,9 @@ in_both_places! {
             .child(&example("forker"), ["daemon", &scratch.path("daemon")])
             .start();
         castoff.until_ready();
-        let child = castoff_child(&castoff);
-        let daemon = with_descendants(castoff.pid).into_iter().find(|pid| *pid != child);
-        let daemon = daemon.expect("it is on record");
+        let daemon = wait_until("the daemon is an orphan", || {
+            process::children(castoff.pid).get(1).copied()
+        });
         process::signal(daemon, libc::SIGSTOP);
         wait_until("the daemon stands still", || {
             (process::state(daemon) == Some('T')).then_some(())
