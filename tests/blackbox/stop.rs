@@ -374,19 +374,17 @@ in_both_places! {
 
     fn sweeping_does_not_begin_the_grace_period_anew(place) {
         let scratch = Scratch::new();
-        let mut castoff = castoff(place, "400ms", "200ms")
+        let mut castoff = castoff(place, "1500ms", "1400ms")
             .child(&example("forker"), ["daemon", &scratch.path("daemon"), "ignore"])
             .start();
         castoff.until_ready().signal(libc::SIGTERM);
         assert_eq!(castoff.wait(), Ended::Code(0));
-        assert!(castoff.told_ms("exiting", "stop_ms") >= 400);
+        assert!(castoff.told_ms("exiting", "stop_ms") >= 1500);
         let events = castoff.log().events();
         let swept = events.iter().find(|event| event["from"] == "sweeping").expect("it swept");
-        // Measured from the request: the drain was a part of it. The millisecond
-        // is for the two roundings.
-        let drained = castoff.told_ms("drain_finished", "waited_ms");
-        let swept = swept["elapsed_ms"].as_u64().expect("elapsed_ms");
-        assert!(swept + drained <= castoff.told_ms("exiting", "stop_ms") + 1);
+        // The drain had nearly all of the budget. A sweep with one of its own
+        // would last as long again.
+        assert!(swept["elapsed_ms"].as_u64() < Some(1500), "{swept}");
     }
 
     fn a_stop_request_during_the_sweep_is_heard_but_changes_nothing_until_the_third(place) {
