@@ -87,7 +87,22 @@ fn sit(
         burst(one)?;
     }
     for one in all {
+        if one.name == "castoff" {
+            check_log(&one, rounds + BURST)?;
+        }
         one.stop()?;
+    }
+    Ok(())
+}
+
+/// Expects both lines for each signal: without them it would be too fast.
+fn check_log(one: &Running, signals: usize) -> Result<(), Box<dyn Error>> {
+    let log = String::from_utf8_lossy(&one.log);
+    for event in ["signal_received", "signal_forwarded"] {
+        let lines = log.matches(&format!(r#""event":"{event}""#)).count();
+        if lines != signals {
+            return Err(format!("castoff: {lines} lines {event} for {signals} signals").into());
+        }
     }
     Ok(())
 }
