@@ -151,8 +151,8 @@ impl Supervisor {
 
     fn on_signal(&mut self, received: &Received) {
         let signal = received.signal;
-        self.status.send_modify(|status| status.signals_received.add(signal));
         if self.setting.stop_on.contains(&signal) {
+            self.status.send_modify(|status| status.signals_received.add(signal));
             self.log_received(received);
             self.on(Event::StopRequested(signal));
             return;
@@ -166,6 +166,7 @@ impl Supervisor {
                 child::forward(self.child, self.setting.to_group, received)
             }
         });
+        self.status.send_modify(|status| status.signals_received.add(signal));
         self.log_received(received);
         if let Some(result) = forwarded {
             self.note_forwarded(signal, result);
@@ -192,6 +193,10 @@ impl Supervisor {
     }
 
     fn log_received(&self, received: &Received) {
+        // Looking the sender up takes five system calls.
+        if !events::has_signal_received() {
+            return;
+        }
         let command;
         let sender = match received.sender {
             Sender::Outside { uid } => events::Sender::Outside { uid: Some(uid) },
