@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn has_signal_received_knows_the_level() {
         let asked = |level| {
-            let subscriber = crate::log::json::Json::new(level, |_: &[u8]| {});
+            let subscriber = crate::log::subscriber(level, std::io::sink);
             tracing::subscriber::with_default(subscriber, has_signal_received)
         };
         assert!(asked(LevelFilter::INFO));
