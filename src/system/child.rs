@@ -170,7 +170,7 @@ fn execute(half: &mut ChildHalf<'_>) -> c_int {
         // SAFETY: every pointer is to a live array that ends with null.
         unsafe { libc::execve(file.as_ptr(), half.argv, half.envp) };
         let mut error = Errno::last_raw();
-        if error == libc::ENOEXEC {
+        if error == libc::ENOEXEC && !is_binary(file) {
             error = execute_by_shell(half, file);
         }
         match error {
@@ -180,6 +180,21 @@ fn execute(half: &mut ChildHalf<'_>) -> c_int {
         }
     }
     failure
+}
+
+/// Whether the first line has a NUL, which tells bash that a file is no script
+/// either. An image for another machine is to fail as such: a shell would
+/// complain of its syntax, or even run a line of it.
+fn is_binary(file: &CStr) -> bool {
+    let mut bytes = [0_u8; 128];
+    // SAFETY: a path, and a buffer that is writable for the size that is given.
+    let count = unsafe {
+        let fd = libc::open(file.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len())
+    };
+    // What cannot be read is left to the shell, which will say so.
+    let head = bytes.get(..usize::try_from(count).unwrap_or_default()).unwrap_or_default();
+    head.split(|byte| *byte == b'\n').next().is_some_and(|line| line.contains(&0))
 }
 
 fn execute_by_shell(half: &ChildHalf<'_>, file: &CStr) -> c_int {
