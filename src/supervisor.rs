@@ -138,9 +138,8 @@ impl Supervisor {
         let mut batch = std::mem::take(&mut self.batch);
         let mut is_about_children = false;
         for received in batch.drain(..) {
-            if received.is_about_a_child() {
-                is_about_children = true;
-            } else if !received.is_own_broken_pipe() {
+            is_about_children |= received.signal == Signal::CHLD;
+            if !received.is_about_a_child() && !received.is_own_broken_pipe() {
                 self.on_signal(&received);
             }
         }
