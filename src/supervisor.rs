@@ -181,11 +181,11 @@ impl Supervisor {
         std::mem::take(&mut self.is_suspended)
     }
 
-    fn note_forwarded(&self, signal: Signal, result: Result<(), nix::errno::Errno>) {
+    fn note_forwarded(&self, signal: Signal, result: Result<i32, nix::errno::Errno>) {
         match result {
-            Ok(()) => {
+            Ok(target) => {
                 self.status.send_modify(|status| status.signals_forwarded.add(signal));
-                events::signal_forwarded(signal, self.child.as_raw());
+                events::signal_forwarded(signal, target);
             }
             Err(error) => events::signal_forward_failed(signal, self.child.as_raw(), error.desc()),
         }
