@@ -138,7 +138,7 @@ impl Supervisor {
         // Facts outrank requests, whatever the order in which the kernel tells
         // them: a stop request must not meet a child that is taken for running
         // although it stands still, or has ended by itself.
-        if batch.iter().any(Received::is_about_a_child) {
+        if batch.iter().any(|received| received.signal == Signal::CHLD) {
             self.reap();
         }
         for received in batch.drain(..) {
@@ -182,11 +182,11 @@ impl Supervisor {
         std::mem::take(&mut self.is_suspended)
     }
 
-    fn note_forwarded(&self, signal: Signal, result: Result<(), Errno>) {
+    fn note_forwarded(&self, signal: Signal, result: Result<i32, Errno>) {
         match result {
-            Ok(()) => {
+            Ok(target) => {
                 self.status.send_modify(|status| status.signals_forwarded.add(signal));
-                events::signal_forwarded(signal, self.child.as_raw());
+                events::signal_forwarded(signal, target);
             }
             Err(error) => events::signal_forward_failed(signal, self.child.as_raw(), error.desc()),
         }

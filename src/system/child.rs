@@ -171,7 +171,7 @@ fn execute(half: &mut ChildHalf<'_>) -> c_int {
         // SAFETY: every pointer is to a live array that ends with null.
         unsafe { libc::execve(file.as_ptr(), half.argv, half.envp) };
         let mut error = Errno::last_raw();
-        if error == libc::ENOEXEC {
+        if error == libc::ENOEXEC && !is_binary(file) {
             error = execute_by_shell(half, file);
         }
         match error {
@@ -181,6 +181,21 @@ fn execute(half: &mut ChildHalf<'_>) -> c_int {
         }
     }
     failure
+}
+
+/// Whether the first line has a NUL, which tells bash that a file is no script
+/// either. An image for another machine is to fail as such: a shell would
+/// complain of its syntax, or even run a line of it.
+fn is_binary(file: &CStr) -> bool {
+    let mut bytes = [0_u8; 128];
+    // SAFETY: a path, and a buffer that is writable for the size that is given.
+    let count = unsafe {
+        let fd = libc::open(file.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len())
+    };
+    // What cannot be read is left to the shell, which will say so.
+    let head = bytes.get(..usize::try_from(count).unwrap_or_default()).unwrap_or_default();
+    head.split(|byte| *byte == b'\n').next().is_some_and(|line| line.contains(&0))
 }
 
 fn execute_by_shell(half: &ChildHalf<'_>, file: &CStr) -> c_int {
@@ -207,26 +222,32 @@ pub(crate) fn c_string(text: &OsStr) -> CString {
     CString::new(until_nul).unwrap_or_default()
 }
 
-/// Sends the child a signal, or its process group when `to_group`.
+/// Sends the child a signal, or its process group when `to_group`; returns the
+/// target as `man 2 kill` has it: a group is negative.
 ///
 /// # Errors
 /// It has gone, or has changed its user and castoff may not signal it.
-pub(crate) fn signal(child: Pid, to_group: bool, signal: Signal) -> Result<(), Errno> {
-    if to_group && send(-child.as_raw(), signal).is_ok() {
-        return Ok(());
+pub(crate) fn signal(child: Pid, to_group: bool, signal: Signal) -> Result<i32, Errno> {
+    let (child, group) = (child.as_raw(), -child.as_raw());
+    if to_group && send(group, signal).is_ok() {
+        return Ok(group);
     }
     // Also when the child has left the group that it was given.
-    send(child.as_raw(), signal)
+    send(child, signal).map(|()| child)
 }
 
 /// Forwards a signal with the value that came with it.
 ///
 /// # Errors
 /// As `signal`.
-pub(crate) fn forward(child: Pid, to_group: bool, received: &Received) -> Result<(), Errno> {
+pub(crate) fn forward(child: Pid, to_group: bool, received: &Received) -> Result<i32, Errno> {
     match (received.value, received.sender) {
         (Some(value), Sender::Process { pid, uid }) if !to_group => {
             queue(child, received.signal, value, pid, uid)
+        }
+        // To the child too its sender is outside, as pid 0 says.
+        (Some(value), Sender::Outside { uid }) if !to_group => {
+            queue(child, received.signal, value, 0, uid)
         }
         _ => signal(child, to_group, received.signal),
     }
@@ -239,7 +260,7 @@ pub(super) fn send(target: i32, signal: Signal) -> Result<(), Errno> {
 
 /// `rt_sigqueueinfo`: the kernel lets a process pass on what was queued by
 /// another (`man 2 rt_sigqueueinfo`, negative codes).
-fn queue(child: Pid, signal: Signal, value: u64, pid: i32, uid: u32) -> Result<(), Errno> {
+fn queue(child: Pid, signal: Signal, value: u64, pid: i32, uid: u32) -> Result<i32, Errno> {
     /// The beginning of the kernel's `siginfo_t` for a queued signal.
     #[repr(C)]
     struct Queued {
@@ -268,5 +289,5 @@ fn queue(child: Pid, signal: Signal, value: u64, pid: i32, uid: u32) -> Result<(
     let sent = unsafe {
         libc::syscall(libc::SYS_rt_sigqueueinfo, child.as_raw(), signal.number(), &raw const info)
     };
-    Errno::result(sent).map(drop)
+    Errno::result(sent).map(|_| child.as_raw())
 }

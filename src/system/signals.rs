@@ -52,7 +52,8 @@ impl Received {
     }
 
     /// The kernel's word that a child has changed. A SIGCHLD that a process
-    /// sent says nothing about children, and is forwarded like any other.
+    /// sent is forwarded like any other signal; but reap then too, for the
+    /// kernel's own is dropped while one is pending.
     pub(crate) fn is_about_a_child(&self) -> bool {
         self.signal == Signal::CHLD && self.sender == Sender::Kernel
     }

@@ -7,6 +7,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::unwrap_used,
     reason = "the whole binary is tests"
 )]
 
@@ -15,5 +16,10 @@ mod exit_code;
 mod health;
 mod limits;
 mod logs;
+mod reaping;
+mod robustness;
+mod signals;
 mod stop;
 mod support;
+mod terminal;
+mod transparency;

@@ -2,22 +2,26 @@
 //! among the other processes of this machine.
 #![expect(unsafe_code, reason = "what happens between fork and exec")]
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io::{PipeReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::{fs, io};
+use std::{fs, io, ptr};
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{ForkResult, Uid, fork, getgid, getuid};
+use nix::unistd::{ForkResult, Pid, Uid, fork, getgid, getpid, getuid, setsid};
 
 use super::lines::Lines;
 use super::probe::{self, Answer};
-use super::wait_until::PATIENCE;
+use super::process;
+use super::terminal::Terminal;
+use super::wait_until::{PATIENCE, wait_until};
 
 /// Which process castoff is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub(crate) enum Place {
 pub(crate) struct Castoff {
     place: Place,
     command: Command,
+    last: Vec<Box<dyn FnMut() -> io::Result<()> + Send + Sync>>,
+    signal_at_exec: Option<i32>,
 }
 
 /// How castoff ended.
@@ -42,7 +48,12 @@ pub(crate) enum Ended {
 
 impl Castoff {
     pub(crate) fn new(place: Place) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_castoff"));
+        Self::instead(place, env!("CARGO_BIN_EXE_castoff"))
+    }
+
+    /// Another program in castoff's place, to compare with.
+    pub(crate) fn instead(place: Place, program: &str) -> Self {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -50,7 +61,7 @@ impl Castoff {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        Self { place, command }
+        Self { place, command, last: Vec::new(), signal_at_exec: None }
     }
 
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -85,22 +96,69 @@ impl Castoff {
         self
     }
 
+    /// What the process itself does right before the exec, in the place that
+    /// castoff will have: system calls only.
+    pub(crate) fn last(
+        mut self,
+        act: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.last.push(Box::new(act));
+        self
+    }
+
+    /// The program and its arguments, for an exec of one's own in `last`.
+    pub(crate) fn command_line(&self) -> (CString, Vec<CString>) {
+        let c_string = |text: &OsStr| CString::new(text.as_bytes()).expect("no NUL");
+        let program = self.command.get_program();
+        let words = [program].into_iter().chain(self.command.get_args());
+        (c_string(program), words.map(c_string).collect())
+    }
+
+    /// On that terminal, as the leader of its session; the log stays a pipe.
+    pub(crate) fn on(self, terminal: &Terminal) -> Self {
+        let (stdin, stdout) = (terminal.other_end(), terminal.other_end());
+        self.with(|command| {
+            command.stdin(stdin).stdout(stdout);
+        })
+        .last(become_session_leader)
+    }
+
+    /// Sends castoff this signal at the first moment at which it is castoff.
+    pub(crate) fn signal_at_exec(mut self, number: i32) -> Self {
+        self.signal_at_exec = Some(number);
+        self
+    }
+
     /// Starts it.
     #[track_caller]
     pub(crate) fn start(mut self) -> Running {
         let (pid_reader, pid_writer) = io::pipe().expect("a pipe");
-        if self.place == Place::Pid1 {
-            let writer = OwnedFd::from(pid_writer);
-            // SAFETY: between fork and exec there is one thread, and only system
-            // calls and writes from the stack are made.
-            unsafe { self.command.pre_exec(move || become_pid_1(&writer)) };
+        let (place, tell_pid) = (self.place, OwnedFd::from(pid_writer));
+        // SAFETY: between fork and exec there is one thread, and only system
+        // calls and writes from the stack are made.
+        unsafe {
+            self.command.pre_exec(move || match place {
+                Place::Pid1 => become_pid_1(&tell_pid),
+                Place::Subreaper => write_pid(&tell_pid, getpid()),
+            });
+            self.command.pre_exec(reset_dispositions);
+            for act in self.last {
+                self.command.pre_exec(act);
+            }
         }
+        let at_exec = self.signal_at_exec;
+        let watcher = std::thread::spawn(move || {
+            let pid = read_pid(pid_reader);
+            if let Some(number) = at_exec {
+                wait_for_exec(pid);
+                // SAFETY: takes two numbers; nobody has reaped castoff so early.
+                unsafe { libc::kill(pid, number) };
+            }
+            pid
+        });
         let mut child = self.command.spawn().expect("castoff starts");
         drop(self.command);
-        let pid = match self.place {
-            Place::Pid1 => read_pid(pid_reader),
-            Place::Subreaper => child.id() as i32,
-        };
+        let pid = watcher.join().expect("castoff's pid");
         let stdout = child.stdout.take().map(|out| Lines::of("stdout", out));
         let stderr = child.stderr.take().map(|err| Lines::of("stderr", err));
         Running { pid, stdout, stderr, ended: ended(child), result: None }
@@ -132,7 +190,7 @@ fn become_pid_1(tell_pid: &OwnedFd) -> io::Result<()> {
     // SAFETY: there is one thread.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
-            let _ = fs::File::from(tell_pid.try_clone()?).write_all(&child.as_raw().to_ne_bytes());
+            let _ = write_pid(tell_pid, child);
             // Whatever castoff closes or holds open, this process must not.
             // SAFETY: nothing of this process is used after it.
             unsafe { libc::close_range(0, u32::MAX, 0) };
@@ -153,6 +211,41 @@ fn become_pid_1(tell_pid: &OwnedFd) -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Nothing that is ignored here is ignored in a container: the shell of a job
+/// in the background, or the C library's spawn (32, 33), have their own.
+fn reset_dispositions() -> io::Result<()> {
+    for number in 1..=64 {
+        // All zeroes is SIG_DFL in the kernel's own structure; the C library's
+        // function refuses signals 32 and 33.
+        let default = [0_u64; 4];
+        let (old, size) = (ptr::null_mut::<u64>(), size_of::<u64>());
+        // SAFETY: the structure lives across the call; nothing is written.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), old, size) };
+    }
+    Ok(())
+}
+
+/// Makes the terminal that is standard input the session's own.
+fn become_session_leader() -> io::Result<()> {
+    setsid()?;
+    // SAFETY: the request takes a number.
+    Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
+    Ok(())
+}
+
+/// Until the process runs another program than this one. In a spin: a test
+/// wants to be there before castoff's first instruction.
+fn wait_for_exec(pid: i32) {
+    let (own, exe) = (fs::read_link("/proc/self/exe").ok(), format!("/proc/{pid}/exe"));
+    while fs::read_link(&exe).ok() == own {
+        std::hint::spin_loop();
+    }
+}
+
+fn write_pid(writer: &OwnedFd, pid: Pid) -> io::Result<()> {
+    fs::File::from(writer.try_clone()?).write_all(&pid.as_raw().to_ne_bytes())
 }
 
 fn read_pid(mut reader: PipeReader) -> i32 {
@@ -204,6 +297,12 @@ impl Running {
         // SAFETY: takes two numbers; castoff has not been reaped.
         let sent = unsafe { libc::kill(self.pid, number) };
         assert_eq!(sent, 0, "signal {number}: {}", io::Error::last_os_error());
+    }
+
+    /// The pid of castoff's only child as this test sees it, once there is one.
+    #[track_caller]
+    pub(crate) fn child(&self) -> i32 {
+        wait_until("castoff has a child", || process::children(self.pid).first().copied())
     }
 
     /// Waits for castoff's end.

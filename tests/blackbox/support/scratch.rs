@@ -1,7 +1,8 @@
 //! A directory of a test's own, for the records of its children.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::wait_until;
@@ -22,6 +23,23 @@ impl Scratch {
     /// The path of a file in it, which need not exist.
     pub(crate) fn path(&self, name: &str) -> String {
         self.0.join(name).into_os_string().into_string().expect("a path of text")
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.0
+    }
+
+    /// The path of a new file with that mode, which may be executed.
+    ///
+    /// Not written by this process: whatever another test forks meanwhile would
+    /// have it open for writing, and nobody could execute it (ETXTBSY).
+    #[track_caller]
+    pub(crate) fn program(&self, name: &str, mode: &str, text: &str) -> String {
+        let path = self.path(name);
+        let write = r#"printf %s "$3" > "$1" && chmod "$2" "$1""#;
+        let status = Command::new("/bin/sh").args(["-c", write, "sh", &path, mode, text]).status();
+        assert!(status.expect("a shell").success(), "cannot write {path}");
+        path
     }
 
     /// The path of a new file with that content.
