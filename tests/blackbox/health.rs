@@ -330,6 +330,18 @@ fn only_get_and_head_are_answered() {
 }
 
 #[test]
+fn a_header_may_be_a_browsers_but_no_longer() {
+    let castoff = Castoff::new(Place::Subreaper).child("sleep", ["600"]).start();
+    let address = castoff.until_serving().address();
+    for (bytes, status) in [(4000, 200), (9000, 431)] {
+        let cookies = format!("Cookie: {}\r\n", "x".repeat(bytes));
+        assert_eq!(probe::ask(address, &request("GET", "/livez", &cookies)).status, status);
+    }
+    let garbage = probe::ask(address, "\u{16}\u{3}\u{1}\r\n\r\n");
+    assert_eq!(garbage.status, 400);
+}
+
+#[test]
 fn metrics_come_in_the_format_that_is_asked_for() {
     let castoff = Castoff::new(Place::Subreaper).child("sleep", ["600"]).start();
     let address = castoff.until_serving().address();

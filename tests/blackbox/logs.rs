@@ -234,7 +234,7 @@ in_both_places! {
         let scratch = Scratch::new();
         for (name, stderr) in [
             ("/dev/full", Stdio::from(File::options().write(true).open("/dev/full").expect("it"))),
-            ("a pipe whose reader has gone", Stdio::from(io::pipe().expect("a pipe").1)),
+            ("a pipe whose reader has gone", pipe_without_reader()),
             ("read only", Stdio::from(File::open(scratch.file("x", "")).expect("a file"))),
         ] {
             // The child tells that it was asked; a SIGPIPE of castoff's own
@@ -277,6 +277,12 @@ fn close_stderr(command: &mut std::process::Command) {
             _ => Ok(()),
         });
     }
+}
+
+fn pipe_without_reader() -> Stdio {
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
 }
 
 /// A pipe without room, and the end that is to be castoff's stderr.
