@@ -7,7 +7,6 @@
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-use nix::unistd::Pid;
 use tokio::sync::watch;
 
 use crate::log::events;
@@ -18,7 +17,7 @@ use crate::policy::status::{PhaseName, Status};
 use crate::system::reaper::{self, Change, Left};
 use crate::system::signals::{Received, Sender, Signals};
 use crate::system::terminal::{self, Terminal};
-use crate::system::{child, tree};
+use crate::system::{Errno, Pid, child, tree};
 
 /// What the loop has to know from the settings and the start.
 pub(crate) struct Setting {
@@ -136,17 +135,18 @@ impl Supervisor {
 
     fn take_batch(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
-        let mut is_about_children = false;
+        // Facts outrank requests, whatever the order in which the kernel tells
+        // them: a stop request must not meet a child that is taken for running
+        // although it stands still, or has ended by itself.
+        if batch.iter().any(|received| received.signal == Signal::CHLD) {
+            self.reap();
+        }
         for received in batch.drain(..) {
-            is_about_children |= received.signal == Signal::CHLD;
             if !received.is_about_a_child() && !received.is_own_broken_pipe() {
                 self.on_signal(&received);
             }
         }
         self.batch = batch;
-        if is_about_children {
-            self.reap();
-        }
     }
 
     fn on_signal(&mut self, received: &Received) {
@@ -181,7 +181,7 @@ impl Supervisor {
         std::mem::take(&mut self.is_suspended)
     }
 
-    fn note_forwarded(&self, signal: Signal, result: Result<i32, nix::errno::Errno>) {
+    fn note_forwarded(&self, signal: Signal, result: Result<i32, Errno>) {
         match result {
             Ok(target) => {
                 self.status.send_modify(|status| status.signals_forwarded.add(signal));

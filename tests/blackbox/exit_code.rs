@@ -42,7 +42,7 @@ in_both_places! {
 
     fn what_cannot_be_found_is_127(place) {
         let scratch = Scratch::new();
-        let bad_interpreter = scratch.file("bad", "755", "#!/no/such/interpreter\n");
+        let bad_interpreter = scratch.program("bad", "755", "#!/no/such/interpreter\n");
         let of_a_file = format!("{bad_interpreter}/serve");
         for command in ["no-such-program", "/no/such/dir/serve", "", &bad_interpreter, &of_a_file] {
             let mut castoff = Castoff::new(place).child(command, [""; 0]).run();
@@ -54,10 +54,10 @@ in_both_places! {
 
     fn what_cannot_be_executed_is_126(place) {
         let scratch = Scratch::new();
-        let text = scratch.file("text", "644", "#!/bin/sh\nexit 7\n");
-        let without_interpreter = scratch.file("plain", "644", "exit 7\n");
-        let interpreter_is_text = scratch.file("nested", "755", &format!("#!{text}\n"));
-        let directory = scratch.path().to_str().unwrap();
+        let text = scratch.program("text", "644", "#!/bin/sh\nexit 7\n");
+        let without_interpreter = scratch.program("plain", "644", "exit 7\n");
+        let interpreter_is_text = scratch.program("nested", "755", &format!("#!{text}\n"));
+        let directory = &scratch.path("");
         for command in [&text, &without_interpreter, &interpreter_is_text, directory] {
             assert_eq!(code_of(place, command), 126, "{command}");
         }
@@ -65,26 +65,27 @@ in_both_places! {
 
     fn a_text_without_an_interpreter_is_run_by_the_shell(place) {
         let scratch = Scratch::new();
-        let path = scratch.file("plain", "755", "printf '<%s>' \"$0\" \"$@\"; echo; exit 9\n");
+        let path = scratch.program("plain", "755", "printf '<%s>' \"$0\" \"$@\"; echo; exit 9\n");
         let arguments = ["one two", "", "*", "--", "-x"];
+        let directory = path.trim_end_matches("/plain");
         let said = format!("<{path}><one two><><*><--><-x>");
         for command in [path.as_str(), "plain"] {
             let mut castoff = Castoff::new(place)
-                .env("PATH", scratch.path())
+                .env("PATH", directory)
                 .child(command, arguments)
                 .run();
             assert_eq!(castoff.code(), 9);
             assert_eq!(castoff.stdout().all(), [said.as_str()]);
         }
-        let empty = scratch.file("empty", "755", "");
+        let empty = scratch.program("empty", "755", "");
         assert_eq!(code_of(place, &empty), 0);
     }
 
     fn a_program_for_another_machine_is_126_and_no_script(place) {
         let scratch = Scratch::new();
         // Made by a shell: no argument can have a NUL.
-        let make = scratch.file("make", "755", "printf '\\177ELF\\002\\001\\001\\000\\nexit 0\\n'\n");
-        let foreign = scratch.file("foreign", "755", "");
+        let make = scratch.program("make", "755", "printf '\\177ELF\\002\\001\\001\\000\\nexit 0\\n'\n");
+        let foreign = scratch.program("foreign", "755", "");
         let script = format!("/bin/sh {make} > {foreign}");
         assert_eq!(Castoff::new(place).script(&script).run().code(), 0);
         let mut castoff = Castoff::new(place).child(&foreign, [""; 0]).run();
@@ -95,14 +96,15 @@ in_both_places! {
     fn the_path_is_searched_as_a_shell_does(place) {
         let scratch = Scratch::new();
         for directory in ["denied", "folder", "found", "later"] {
-            std::fs::create_dir(scratch.path().join(directory)).unwrap();
+            std::fs::create_dir(scratch.path(directory)).unwrap();
         }
-        std::fs::create_dir(scratch.path().join("folder/serve")).unwrap();
-        scratch.file("denied/serve", "644", "#!/bin/sh\nexit 1\n");
-        scratch.file("found/serve", "755", "#!/bin/sh\nexit 11\n");
-        scratch.file("later/serve", "755", "#!/bin/sh\nexit 12\n");
-        let file = scratch.file("file", "755", "#!/bin/sh\nexit 13\n");
-        let root = scratch.path().to_str().unwrap();
+        std::fs::create_dir(scratch.path("folder/serve")).unwrap();
+        scratch.program("denied/serve", "644", "#!/bin/sh\nexit 1\n");
+        scratch.program("found/serve", "755", "#!/bin/sh\nexit 11\n");
+        scratch.program("later/serve", "755", "#!/bin/sh\nexit 12\n");
+        let file = scratch.program("file", "755", "#!/bin/sh\nexit 13\n");
+        let root = scratch.path("");
+        let root = root.trim_end_matches('/');
         for (path, code) in [
             (format!("{root}/found:{root}/later"), 11),
             (format!("{root}/denied:{root}/later"), 12),
@@ -119,7 +121,7 @@ in_both_places! {
         ] {
             let castoff = Castoff::new(place).env("PATH", &path).child("serve", [""; 0]);
             let mut castoff =
-                castoff.with(|command| { command.current_dir(scratch.path().join("later")); }).run();
+                castoff.with(|command| { command.current_dir(scratch.path("later")); }).run();
             assert_eq!(castoff.code(), code, "PATH={path}");
         }
     }
@@ -132,9 +134,9 @@ in_both_places! {
 
     fn a_command_with_a_slash_is_not_searched_for(place) {
         let scratch = Scratch::new();
-        scratch.file("serve", "755", "#!/bin/sh\nexit 11\n");
+        scratch.program("serve", "755", "#!/bin/sh\nexit 11\n");
         let run = |command| {
-            let castoff = Castoff::new(place).env("PATH", scratch.path()).child(command, [""; 0]);
+            let castoff = Castoff::new(place).env("PATH", scratch.path("")).child(command, [""; 0]);
             castoff.with(|command| { command.current_dir("/"); }).run().code()
         };
         assert_eq!(run("serve"), 11);
@@ -169,12 +171,12 @@ in_both_places! {
             ("X", "", vec!["-e", "256"]),
         ] {
             let scratch = Scratch::new();
-            let mark = scratch.path().join("started");
-            let script = format!("echo > {}", mark.display());
+            let mark = scratch.path("started");
+            let script = format!("echo > {mark}");
             let mut castoff = Castoff::new(place).env(name, value).args(&flags).script(&script).run();
             assert_eq!(castoff.code(), 125, "{name}={value} {flags:?}");
             castoff.log().wait_for_line("castoff: ");
-            assert!(!mark.exists(), "{name}={value} {flags:?}: a child was started");
+            assert!(!std::fs::exists(&mark).unwrap(), "{name}={value} {flags:?}: a child was started");
         }
         for arguments in [vec![], vec!["--"]] {
             assert_eq!(Castoff::new(place).args(&arguments).run().code(), 125, "{arguments:?}");

@@ -3,19 +3,23 @@
 //!
 //! The tests wait for conditions and assert order and lower bounds; nothing is
 //! asserted about how fast a step is. `support` holds what they share.
-#![expect(clippy::tests_outside_test_module, reason = "the whole binary is tests")]
 #![expect(
-    clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that cannot go on fails"
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the whole binary is tests"
 )]
 
+mod cli;
 mod exit_code;
+mod health;
+mod limits;
+mod logs;
 mod reaping;
 mod robustness;
 mod signals;
+mod stop;
 mod support;
 mod terminal;
 mod transparency;

@@ -7,12 +7,14 @@ pub(crate) mod lines;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod scratch;
+pub(crate) mod story;
 pub(crate) mod terminal;
 pub(crate) mod wait_until;
 
 pub(crate) use castoff::{Castoff, Ended, Place, Running};
 pub(crate) use child::example;
 pub(crate) use scratch::Scratch;
+pub(crate) use story::story;
 pub(crate) use terminal::Terminal;
 pub(crate) use wait_until::wait_until;
 
