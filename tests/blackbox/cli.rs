@@ -132,10 +132,8 @@ fn sub_command_words_are_reserved_where_they_stand_first() {
 
 #[test]
 fn behind_the_dashes_or_an_option_they_are_programs() {
-    use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::new();
-    let program = scratch.file("check", "#!/bin/sh\necho check \"$@\"\n");
-    std::fs::set_permissions(program, PermissionsExt::from_mode(0o755)).expect("its owner");
+    scratch.program("check", "755", "#!/bin/sh\necho check \"$@\"\n");
     let path = format!("{}:/usr/bin:/bin", scratch.path(""));
     for args in [&["--", "check", "--help", "-x"][..], &["-g", "check", "--help", "-x"]] {
         let mut castoff = listening().env("PATH", &path).args(args).run();

@@ -57,7 +57,7 @@ in_both_places! {
         let text = scratch.program("text", "644", "#!/bin/sh\nexit 7\n");
         let without_interpreter = scratch.program("plain", "644", "exit 7\n");
         let interpreter_is_text = scratch.program("nested", "755", &format!("#!{text}\n"));
-        let directory = scratch.dir().to_str().unwrap();
+        let directory = &scratch.path("");
         for command in [&text, &without_interpreter, &interpreter_is_text, directory] {
             assert_eq!(code_of(place, command), 126, "{command}");
         }
@@ -67,10 +67,11 @@ in_both_places! {
         let scratch = Scratch::new();
         let path = scratch.program("plain", "755", "printf '<%s>' \"$0\" \"$@\"; echo; exit 9\n");
         let arguments = ["one two", "", "*", "--", "-x"];
+        let directory = path.trim_end_matches("/plain");
         let said = format!("<{path}><one two><><*><--><-x>");
         for command in [path.as_str(), "plain"] {
             let mut castoff = Castoff::new(place)
-                .env("PATH", scratch.dir())
+                .env("PATH", directory)
                 .child(command, arguments)
                 .run();
             assert_eq!(castoff.code(), 9);
@@ -95,14 +96,15 @@ in_both_places! {
     fn the_path_is_searched_as_a_shell_does(place) {
         let scratch = Scratch::new();
         for directory in ["denied", "folder", "found", "later"] {
-            std::fs::create_dir(scratch.dir().join(directory)).unwrap();
+            std::fs::create_dir(scratch.path(directory)).unwrap();
         }
-        std::fs::create_dir(scratch.dir().join("folder/serve")).unwrap();
+        std::fs::create_dir(scratch.path("folder/serve")).unwrap();
         scratch.program("denied/serve", "644", "#!/bin/sh\nexit 1\n");
         scratch.program("found/serve", "755", "#!/bin/sh\nexit 11\n");
         scratch.program("later/serve", "755", "#!/bin/sh\nexit 12\n");
         let file = scratch.program("file", "755", "#!/bin/sh\nexit 13\n");
-        let root = scratch.dir().to_str().unwrap();
+        let root = scratch.path("");
+        let root = root.trim_end_matches('/');
         for (path, code) in [
             (format!("{root}/found:{root}/later"), 11),
             (format!("{root}/denied:{root}/later"), 12),
@@ -119,7 +121,7 @@ in_both_places! {
         ] {
             let castoff = Castoff::new(place).env("PATH", &path).child("serve", [""; 0]);
             let mut castoff =
-                castoff.with(|command| { command.current_dir(scratch.dir().join("later")); }).run();
+                castoff.with(|command| { command.current_dir(scratch.path("later")); }).run();
             assert_eq!(castoff.code(), code, "PATH={path}");
         }
     }
@@ -134,7 +136,7 @@ in_both_places! {
         let scratch = Scratch::new();
         scratch.program("serve", "755", "#!/bin/sh\nexit 11\n");
         let run = |command| {
-            let castoff = Castoff::new(place).env("PATH", scratch.dir()).child(command, [""; 0]);
+            let castoff = Castoff::new(place).env("PATH", scratch.path("")).child(command, [""; 0]);
             castoff.with(|command| { command.current_dir("/"); }).run().code()
         };
         assert_eq!(run("serve"), 11);
@@ -169,12 +171,12 @@ in_both_places! {
             ("X", "", vec!["-e", "256"]),
         ] {
             let scratch = Scratch::new();
-            let mark = scratch.dir().join("started");
-            let script = format!("echo > {}", mark.display());
+            let mark = scratch.path("started");
+            let script = format!("echo > {mark}");
             let mut castoff = Castoff::new(place).env(name, value).args(&flags).script(&script).run();
             assert_eq!(castoff.code(), 125, "{name}={value} {flags:?}");
             castoff.log().wait_for_line("castoff: ");
-            assert!(!mark.exists(), "{name}={value} {flags:?}: a child was started");
+            assert!(!std::fs::exists(&mark).unwrap(), "{name}={value} {flags:?}: a child was started");
         }
         for arguments in [vec![], vec!["--"]] {
             assert_eq!(Castoff::new(place).args(&arguments).run().code(), 125, "{arguments:?}");

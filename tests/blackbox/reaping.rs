@@ -92,8 +92,7 @@ in_both_places! {
 
     fn an_orphan_becomes_castoffs_child(place) {
         let scratch = Scratch::new();
-        let record = scratch.dir().join("record");
-        let arguments = ["daemon".as_ref(), record.as_os_str()];
+        let arguments = ["daemon", &scratch.path("record")];
         let mut castoff = Castoff::new(place).child(&example("forker"), arguments).start();
         castoff.stdout().wait_for_line("ready");
         let adopted = || (process::children(castoff.pid).len() == 2).then_some(());

@@ -136,10 +136,9 @@ in_both_places! {
     fn closed_standard_descriptors_stay_closed(place) {
         let scratch = Scratch::new();
         for closed in [vec![0], vec![1], vec![2], vec![0, 1], vec![1, 2], vec![0, 2], vec![0, 1, 2]] {
-            let record = scratch.dir().join("record");
+            let record = scratch.path("record");
             let script = format!(
-                "for fd in 0 1 2 3 4 5 6; do [ -e /proc/$$/fd/$fd ] && echo $fd; done > {}",
-                record.display(),
+                "for fd in 0 1 2 3 4 5 6; do [ -e /proc/$$/fd/$fd ] && echo $fd; done > {record}",
             );
             let found = [Castoff::instead(place, "/bin/sh").args(["-c", &script]),
                 Castoff::new(place).script(&script)].map(|castoff| {

@@ -1,7 +1,7 @@
 //! A directory of a test's own, for the records of its children.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -25,28 +25,25 @@ impl Scratch {
         self.0.join(name).into_os_string().into_string().expect("a path of text")
     }
 
-    pub(crate) fn dir(&self) -> &Path {
-        &self.0
-    }
-
-    /// The path of a new file with that mode, which may be executed.
-    ///
-    /// Not written by this process: whatever another test forks meanwhile would
-    /// have it open for writing, and nobody could execute it (ETXTBSY).
-    #[track_caller]
-    pub(crate) fn program(&self, name: &str, mode: &str, text: &str) -> String {
-        let path = self.path(name);
-        let write = r#"printf %s "$3" > "$1" && chmod "$2" "$1""#;
-        let status = Command::new("/bin/sh").args(["-c", write, "sh", &path, mode, text]).status();
-        assert!(status.expect("a shell").success(), "cannot write {path}");
-        path
-    }
-
     /// The path of a new file with that content.
     #[track_caller]
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         fs::write(&path, content).expect("a writable directory");
+        path
+    }
+
+    /// The same with that mode, such as `755`, ready to be executed.
+    ///
+    /// Not written by this process: whatever another test forks meanwhile would
+    /// have it open for writing, and nobody could execute it (ETXTBSY).
+    #[track_caller]
+    pub(crate) fn program(&self, name: &str, mode: &str, content: &str) -> String {
+        let path = self.path(name);
+        let write = r#"printf %s "$3" > "$1" && chmod "$2" "$1""#;
+        let shell = ["-c", write, "sh", &path, mode, content];
+        let status = Command::new("/bin/sh").args(shell).status();
+        assert!(status.expect("a shell").success(), "cannot write {path}");
         path
     }
 
