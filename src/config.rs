@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub(crate) use error::ConfigErrors;
-pub(crate) use value::{Listen, LogLevel};
+pub(crate) use value::{DEFAULT_PORT, Listen, LogLevel};
 
 use crate::policy::exit::ExitMap;
 use crate::policy::runtime_env::Sizing;
@@ -39,13 +39,15 @@ pub(crate) struct Config {
     pub(crate) stop_signal: StopSignal,
     pub(crate) exit_map: ExitMap,
     pub(crate) listen: Listen,
+    /// The setting that says so, with its value, for errors.
+    pub(crate) listen_name: String,
     pub(crate) sizing: Sizing,
     pub(crate) cgroup_root: PathBuf,
     pub(crate) proc_root: PathBuf,
     pub(crate) log_level: LogLevel,
     /// Signals go to the child's process group (`-g`).
     pub(crate) signal_group: bool,
-    /// What castoff gets when its own parent dies (`-p`); it can be caught.
+    /// What castoff gets when its own parent dies (`-p`).
     pub(crate) parent_death_signal: Option<Signal>,
     /// Reaped orphans are worth a warning (`-w`).
     pub(crate) warn_on_orphans: bool,
@@ -128,12 +130,14 @@ fn is_empty(given: &Given<'_>) -> bool {
 }
 
 fn assemble(settings: Settings, stop_plan: StopPlan, line: CommandLine) -> Config {
+    let listen_name = settings.listen_name();
     Config {
         stop_plan,
         readiness_on_stop: settings.readiness_on_stop.value,
         stop_on: settings.stop_on.value.0,
         stop_signal: settings.stop_signal.value,
         exit_map: settings.exit_map.value,
+        listen_name,
         listen: settings.health_listen.value,
         sizing: Sizing {
             profiles: settings.sizing.value.0,

@@ -8,7 +8,7 @@
 mod listen;
 mod route;
 
-pub(crate) use listen::{bind, bind_default};
+pub(crate) use listen::{bind, bind_any};
 
 use crate::policy::status::{Status, Usage};
 use hyper::server::conn::http1;
@@ -32,6 +32,10 @@ use tokio::time::{sleep, timeout};
 /// the kernel when a client sends but does not read.
 const CONNECTIONS_MAX: usize = 64;
 
+/// What castoff itself has open (11), and needs to walk /proc at the deadline,
+/// with some room: no client may take these.
+const DESCRIPTORS_KEPT: u64 = 24;
+
 /// A probe's request has 200 bytes, a browser's with cookies some thousand.
 /// hyper allows no smaller buffer.
 const HEADER_BYTES_MAX: usize = 8192;
@@ -51,6 +55,13 @@ const FAREWELL_DELAY: Duration = Duration::from_secs(1);
 /// it: at once it would only fail again.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
+/// How many connections may be open under this limit of descriptors
+/// (RLIMIT_NOFILE): never none, so that a probe is always answered.
+pub(crate) fn connections_max(descriptor_limit: u64) -> usize {
+    let left = descriptor_limit.saturating_sub(DESCRIPTORS_KEPT);
+    usize::try_from(left).unwrap_or(CONNECTIONS_MAX).clamp(1, CONNECTIONS_MAX)
+}
+
 /// Answers on `listener`, which must not block, until the task is dropped.
 /// `usage` is called for each scrape and should take less than a millisecond.
 ///
@@ -59,12 +70,13 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// the listener.
 pub(crate) async fn serve(
     listener: std::net::TcpListener,
+    connections_max: usize,
     status: watch::Receiver<Status>,
     usage: impl Fn() -> Usage + 'static,
 ) -> io::Result<Infallible> {
     let listener = TcpListener::from_std(listener)?;
     let endpoints = Rc::new(Endpoints::new(status, usage));
-    let mut connections = Connections::default();
+    let mut connections = Connections { open: VecDeque::new(), max: connections_max };
     loop {
         match listener.accept().await {
             Ok((stream, _)) => connections.admit(converse(stream, Rc::clone(&endpoints))),
@@ -82,25 +94,27 @@ pub(crate) async fn serve(
 }
 
 /// The open connections, oldest first.
-#[derive(Default)]
-struct Connections(VecDeque<AbortHandle>);
+struct Connections {
+    open: VecDeque<AbortHandle>,
+    max: usize,
+}
 
 impl Connections {
     /// Starts a connection. When there are too many the oldest makes room: a
     /// probe is answered within milliseconds, so the oldest is the one that
     /// is slow on purpose, and to refuse the newest would refuse the kubelet.
     fn admit(&mut self, connection: impl Future<Output = ()> + 'static) {
-        self.0.retain(|open| !open.is_finished());
-        if self.0.len() >= CONNECTIONS_MAX {
+        self.open.retain(|open| !open.is_finished());
+        if self.open.len() >= self.max {
             self.drop_oldest();
         }
-        self.0.push_back(spawn_local(connection).abort_handle());
+        self.open.push_back(spawn_local(connection).abort_handle());
     }
 
     /// Closes the oldest connection, at its next turn. False when none is open.
     fn drop_oldest(&mut self) -> bool {
-        self.0.retain(|open| !open.is_finished());
-        match self.0.pop_front() {
+        self.open.retain(|open| !open.is_finished());
+        match self.open.pop_front() {
             Some(oldest) => {
                 oldest.abort();
                 true

@@ -6,15 +6,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{self, Config, Invocation, Listen, LogLevel};
+use crate::config::{self, Config, DEFAULT_PORT, Invocation, Listen, LogLevel};
 use crate::http;
 use crate::log::{self, events};
 use crate::policy::exit::{CASTOFF_FAILED, NOT_EXECUTABLE, NOT_FOUND};
@@ -26,7 +26,10 @@ use crate::system::cgroup::{self, Groups, Roots};
 use crate::system::child::{self, Launch, SpawnError};
 use crate::system::signals::Signals;
 use crate::system::terminal::Terminal;
-use crate::system::{descriptors, entry, environment, subreaper};
+use crate::system::{descriptors, entry, environment, subreaper, tree};
+
+/// How long the loop rests after a panic; the endpoints go on meanwhile.
+const AFTER_PANIC_DELAY: Duration = Duration::from_millis(10);
 
 /// Runs castoff and returns its exit code.
 pub(crate) fn run() -> u8 {
@@ -37,6 +40,7 @@ pub(crate) fn run() -> u8 {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Supervise(config)) => launch(&config, mask).unwrap_or_else(|failure| {
             let _ = writeln!(io::stderr(), "castoff: {failure}");
+            events::exiting(failure.code(), None);
             failure.code()
         }),
         Err(errors) => {
@@ -49,8 +53,10 @@ pub(crate) fn run() -> u8 {
 /// Why there is nothing to supervise.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("cannot listen on CASTOFF_HEALTH_LISTEN=\"{0}\": {1}")]
-    Listen(SocketAddr, io::Error),
+    #[error("cannot listen on {0}: {1}")]
+    Listen(String, io::Error),
+    #[error("cannot make the event loop: {0}")]
+    Loop(io::Error),
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
     #[error("cannot run {0:?}: {1}")]
@@ -73,13 +79,13 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let is_subreaper = adopt(config);
     let roots = Roots { cgroup: config.cgroup_root.clone(), proc: config.proc_root.clone() };
     let detected = cgroup::detect(&roots);
-    let listener = listen(config.listen)?;
+    let listener = listen(config)?;
     // Of its own thread only, so that the endpoints need no locks; a `LocalSet`
     // inside another runtime would take part in every turn of the loop.
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
-        .map_err(Failure::Signals)?;
+        .map_err(Failure::Loop)?;
     let signals = {
         let _context = runtime.enter();
         Signals::open(&config.stop_on).map_err(Failure::Signals)?
@@ -106,6 +112,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     }
 
     let terminal = Terminal::controlling();
+    let foreground = terminal.as_ref().filter(|terminal| terminal.has_foreground());
     let command: Vec<_> = config.command.iter().map(|word| child::c_string(word)).collect();
     let started_at = Instant::now();
     let pid = child::spawn(&Launch {
@@ -113,7 +120,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         environment: &environment,
         mask,
         dispositions: signals.inherited_dispositions(),
-        terminal: terminal.as_ref().filter(|terminal| terminal.has_foreground()),
+        terminal: foreground,
     })
     .map_err(|error| Failure::Command(name_of(config).to_owned(), error))?;
     events::child_started(pid.as_raw(), name_of(config));
@@ -123,7 +130,6 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         readiness_on_stop: config.readiness_on_stop,
         stop_signal: config.stop_signal,
         exit_map: config.exit_map.clone(),
-        has_job_control: terminal.as_ref().is_some_and(Terminal::has_job_control),
     };
     let setting = Setting {
         stop_on: config.stop_on.clone(),
@@ -147,13 +153,16 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let lifecycle = Lifecycle::new(rules, started_at);
     let mut supervisor = Supervisor::new(setting, lifecycle, signals, pid, status);
     if let Some(listener) = listener {
-        let serve = http::serve(listener, watcher, usage_of(detected.groups));
+        let connections_max = http::connections_max(descriptors::limit());
+        let usage = usage_of(detected.groups);
+        let serve = http::serve(listener, connections_max, watcher, usage);
         runtime.spawn_local(async move {
             let Err(error) = serve.await;
             events::listen_failed(address.map_or_else(String::new, |a| a.to_string()), error);
         });
     }
     let code = supervise(&runtime, &mut supervisor);
+    supervisor.release_terminal();
     events::exiting(code, supervisor.stop_requested_at().map(|at| at.elapsed()));
     Ok(code)
 }
@@ -166,6 +175,8 @@ fn supervise(runtime: &LocalRuntime, supervisor: &mut Supervisor) -> u8 {
         if let Ok(code) = catch_unwind(AssertUnwindSafe(turns)) {
             return code;
         }
+        // Lest one that comes again at once fills the log and takes a processor.
+        runtime.block_on(tokio::time::sleep(AFTER_PANIC_DELAY));
     }
 }
 
@@ -184,20 +195,24 @@ fn adopt(config: &Config) -> bool {
     if let Err(error) = &adopted {
         events::subreaper_failed(error);
     }
+    if !tree::can_be_walked(&config.proc_root) {
+        events::proc_unusable(config.proc_root.display());
+    }
     adopted.is_ok()
 }
 
-fn listen(listen: Listen) -> Result<Option<TcpListener>, Failure> {
-    match listen {
-        Listen::Off => Ok(None),
-        Listen::Address(address) => {
-            http::bind(address).map(Some).map_err(|error| Failure::Listen(address, error))
-        }
+fn listen(config: &Config) -> Result<Option<TcpListener>, Failure> {
+    let bound = match config.listen {
+        Listen::Off => return Ok(None),
         Listen::Default => {
-            let bound = http::bind_default();
-            Ok(bound.map_err(|error| events::listen_failed(Listen::DEFAULT, error)).ok())
+            let bound = http::bind_any(DEFAULT_PORT);
+            let address = format_args!("[::]:{DEFAULT_PORT}");
+            return Ok(bound.map_err(|error| events::listen_failed(address, error)).ok());
         }
-    }
+        Listen::Port(port) => http::bind_any(port),
+        Listen::Address(address) => http::bind(address),
+    };
+    bound.map(Some).map_err(|error| Failure::Listen(config.listen_name.clone(), error))
 }
 
 /// What a scrape reads afresh.

@@ -40,7 +40,7 @@ pub(crate) struct Supervisor {
     child_is_up: bool,
     /// The child was announced as ready, or will never be.
     is_announced: bool,
-    /// The last turn of reaping was up before the zombies were.
+    /// There may be zombies of which no SIGCHLD will tell.
     must_reap: bool,
     is_suspended: bool,
     status: watch::Sender<Status>,
@@ -87,26 +87,17 @@ impl Supervisor {
     /// cannot be killed; returns what castoff has to exit with. May be called
     /// again after a panic: it goes on where it was.
     pub(crate) async fn supervise(&mut self) -> u8 {
+        // Whatever changed before castoff listened, or while it panicked.
+        self.must_reap = true;
         loop {
             if let Some(code) = self.exit_code {
                 return code;
             }
-            // The clock first: neither a flood of signals nor the timer, which
-            // yields when its task's turn is up, may hold back a deadline.
-            let deadline = self.lifecycle.next_deadline();
-            if deadline.is_some_and(|until| Instant::now() >= until) {
-                // A fact outranks the clock: the child may have just ended.
-                self.reap();
-                self.on(Event::DeadlineReached);
-                continue;
-            }
-            match self.wake(deadline).await {
+            match self.wake().await {
                 Wake::Signals => self.take_batch(),
                 Wake::Deadline => {}
                 Wake::Turn => {
-                    if self.must_reap {
-                        self.reap();
-                    }
+                    self.reap();
                     // After the signals that were waiting: a stop request from
                     // before the first answer of the endpoints needs no drain.
                     if !std::mem::replace(&mut self.is_announced, true) {
@@ -114,10 +105,24 @@ impl Supervisor {
                     }
                 }
             }
+            // Asked in every turn: neither a flood of signals nor the timer, which
+            // may be late when its task's turn is up, holds back a deadline.
+            if self.is_due() {
+                // A fact outranks the clock: the child may have just ended.
+                self.reap();
+                self.on(Event::DeadlineReached);
+                // A large tree takes long to walk; the endpoints are due too.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
-    async fn wake(&mut self, deadline: Option<Instant>) -> Wake {
+    fn is_due(&self) -> bool {
+        self.lifecycle.next_deadline().is_some_and(|until| Instant::now() >= until)
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let deadline = self.lifecycle.next_deadline();
         let has_work = self.must_reap || !self.is_announced;
         let elapsed = async {
             match deadline {
@@ -142,7 +147,7 @@ impl Supervisor {
             self.reap();
         }
         for received in batch.drain(..) {
-            if !received.is_about_a_child() && !received.is_own_broken_pipe() {
+            if !received.is_about_a_child() && !received.is_own() {
                 self.on_signal(&received);
             }
         }
@@ -218,7 +223,7 @@ impl Supervisor {
                 orphans += 1;
                 events::orphan_reaped(pid.as_raw(), reason, self.setting.warn_on_orphans);
             }
-            Change::Stopped | Change::Continued => {}
+            Change::Stopped(_) | Change::Continued => {}
         });
         self.must_reap = left == Left::More;
         if orphans > 0 {
@@ -226,7 +231,12 @@ impl Supervisor {
         }
         for change in own {
             match change {
-                Change::Stopped => self.on(Event::ChildStopped),
+                Change::Stopped(by) => {
+                    // Without a terminal no shell waits, whatever the groups look like.
+                    let has_job_control = self.setting.terminal.is_some()
+                        && terminal::has_job_control(&self.setting.proc_root);
+                    self.on(Event::ChildStopped { by, has_job_control });
+                }
                 Change::Continued => self.on(Event::ChildContinued),
                 Change::Ended(reason) => {
                     self.child_is_up = false;
@@ -259,7 +269,11 @@ impl Supervisor {
                 let result = child::signal(self.child, self.setting.to_group, signal);
                 self.note_forwarded(signal, result);
             }
-            Action::SignalChild(_) => {}
+            Action::ContinueChild if self.child_is_up => {
+                let result = child::signal(self.child, true, Signal::CONT);
+                self.note_forwarded(Signal::CONT, result);
+            }
+            Action::SignalChild(_) | Action::ContinueChild => {}
             Action::SignalTree(signal) => {
                 let child = self.child_is_up.then_some(self.child);
                 tree::signal(&self.setting.proc_root, child, signal);
@@ -287,6 +301,13 @@ impl Supervisor {
         let uptime = self.child_started_at.elapsed();
         let end = self.lifecycle.child_end().map_or("exited", |end| end.as_str());
         events::child_exited(self.child.as_raw(), reason, uptime, end);
+    }
+
+    /// Gives the terminal back to castoff's own group, for whoever comes next.
+    pub(crate) fn release_terminal(&self) {
+        if let Some(terminal) = &self.setting.terminal {
+            terminal.take_back(self.child);
+        }
     }
 
     /// When a stop was first asked for.

@@ -4,7 +4,7 @@
 //! is passed on byte by byte.
 
 use std::borrow::Cow;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
 use lexopt::{Arg, Parser};
 
@@ -17,7 +17,7 @@ use crate::policy::signal::Signal;
 /// Words that name sub-commands when they stand first.
 const RESERVED: [&str; 3] = ["check", "explain", "probe"];
 
-const CATCHABLE: &str = "a signal such as SIGTERM, but not SIGKILL or SIGSTOP";
+const SIGNAL: &str = "a signal such as SIGTERM, TERM or 15";
 const EXIT_CODE: &str = "an exit code from 0 to 255";
 
 /// What the command line asks for.
@@ -112,7 +112,7 @@ impl CommandLine {
     /// tini's flags.
     fn read_short(&mut self, letter: char, parser: &mut Parser, errors: &mut Vec<ConfigError>) {
         let flag = || format!("-{letter}");
-        let expected = if letter == 'e' { EXIT_CODE } else { CATCHABLE };
+        let expected = if letter == 'e' { EXIT_CODE } else { SIGNAL };
         match letter {
             's' => {}
             'g' => self.signal_group = true,
@@ -125,7 +125,7 @@ impl CommandLine {
                     self.exit_zero_for.extend(code);
                     code.is_some()
                 } else {
-                    self.parent_death_signal = catchable(&value);
+                    self.parent_death_signal = value.to_str().and_then(|text| text.parse().ok());
                     self.parent_death_signal.is_some()
                 };
                 if !is_good {
@@ -142,10 +142,6 @@ impl CommandLine {
             }
         }
     }
-}
-
-fn catchable(text: &OsStr) -> Option<Signal> {
-    text.to_str()?.parse().ok().filter(|signal: &Signal| !signal.is_uncatchable())
 }
 
 fn required(

@@ -265,8 +265,7 @@ impl Settings {
         let mut lines = Vec::with_capacity(SETTINGS.len());
         for setting in &SETTINGS {
             let (value, origin) = self.slot(setting.key).print(setting);
-            // A file cannot name another file.
-            let comment = if setting.key == Key::Config { "# " } else { "" };
+            let comment = if self.is_only_shown(setting.key) { "# " } else { "" };
             lines.push((format!("{comment}{} = {value}", setting.word), origin));
         }
         let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
@@ -276,6 +275,22 @@ impl Settings {
             let _ = writeln!(text, "{line:width$}   # {origin}");
         }
         text
+    }
+
+    /// What must not be read back: a file cannot name another file, and the
+    /// default address, once set, would be an error where it cannot be bound.
+    fn is_only_shown(&self, key: Key) -> bool {
+        match key {
+            Key::Config => true,
+            Key::HealthListen => self.health_listen.value == Listen::Default,
+            _ => false,
+        }
+    }
+
+    /// The address of the endpoints as the user gave it, for errors.
+    pub(super) fn listen_name(&self) -> String {
+        let Sourced { value, origin, .. } = &self.health_listen;
+        origin.given(Setting::of(Key::HealthListen), &value.to_toml())
     }
 }
 

@@ -72,6 +72,7 @@ fn without_anything_the_defaults_hold() {
             stop_signal: StopSignal::Received,
             exit_map: ExitMap::default(),
             listen: Listen::Default,
+            listen_name: "CASTOFF_HEALTH_LISTEN=\":9911\" (default)".to_owned(),
             sizing: Sizing {
                 profiles: crate::policy::runtime_env::Profile::ALL.to_vec(),
                 rounding: crate::policy::runtime_env::Rounding::Auto,
@@ -167,7 +168,7 @@ fn toml_values_may_have_their_own_types() {
     assert_eq!(config.stop_signal, StopSignal::Fixed(Signal::new(3).unwrap()));
     assert_eq!(config.stop_on, [Signal::new(3).unwrap(), Signal::TERM]);
     assert_eq!(config.exit_map.apply(143), 0);
-    assert_eq!(config.listen, Listen::Address("[::]:80".parse().unwrap()));
+    assert_eq!(config.listen, Listen::Port(80));
 }
 
 #[test]
@@ -256,7 +257,7 @@ fn the_printed_configuration_names_every_origin() {
             ("stop_on = [\"SIGTERM\", \"SIGINT\"]", "default"),
             ("stop_signal = \"SIGQUIT\"", "--stop-signal"),
             ("exit_map = [\"143:0\"]", "default, -e"),
-            ("health_listen = \"[::]:9911\"", "default"),
+            ("# health_listen = \":9911\"", "default"),
             ("sizing = [\"go\", \"python\"]", &*format!("{path}:2")),
             ("cpu_rounding = \"auto\"", "default"),
             ("memory_ratio = 0.5", &*format!("CASTOFF_MEMORY_RATIO_FILE={}", ratio.path())),

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,20 +27,20 @@ pub(super) trait Value: Sized {
     fn to_toml(&self) -> String;
 }
 
+/// Where the endpoints are when nothing was set.
+pub(crate) const DEFAULT_PORT: u16 = 9911;
+
 /// Where the health endpoints listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listen {
-    /// Nothing was set: `[::]:9911`, or `0.0.0.0:9911` where IPv6 is missing.
+    /// Nothing was set: port 9911 of every address.
     Default,
+    /// This port of every address; castoff fails when it cannot be bound.
+    Port(u16),
     /// This address; castoff fails when it cannot be bound.
     Address(SocketAddr),
     /// Nowhere.
     Off,
-}
-
-impl Listen {
-    /// What `Default` stands for.
-    pub(crate) const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 9911);
 }
 
 /// The least important line that is still written; the order is by volume.
@@ -197,17 +197,16 @@ impl Value for Listen {
             return Some(Self::Off);
         }
         if let Some(port) = text.strip_prefix(':') {
-            // A socket on [::] takes IPv4 as well.
             let is_number = port.bytes().all(|b| b.is_ascii_digit());
-            let port = port.parse().ok().filter(|_| is_number)?;
-            return Some(Self::Address(SocketAddr::new(Self::DEFAULT.ip(), port)));
+            return port.parse().ok().filter(|_| is_number).map(Self::Port);
         }
         text.parse().ok().map(Self::Address)
     }
 
     fn to_toml(&self) -> String {
         match self {
-            Self::Default => toml_string(&Self::DEFAULT.to_string()),
+            Self::Default => toml_string(&format!(":{DEFAULT_PORT}")),
+            Self::Port(port) => toml_string(&format!(":{port}")),
             Self::Address(address) => toml_string(&address.to_string()),
             Self::Off => toml_string("off"),
         }

@@ -5,9 +5,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-/// Where the endpoints are when no address was set.
-pub(crate) const DEFAULT_PORT: u16 = 9911;
-
 /// Connections that wait to be accepted; one more is only seen a second later,
 /// when its client tries again, and by then a probe has failed. The 128 of std
 /// were filled within one time slice. The kernel cuts it to `net.core.somaxconn`.
@@ -40,12 +37,9 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Listens on `[::]:9911`, or on `0.0.0.0:9911` where there is no IPv6.
-pub(crate) fn bind_default() -> io::Result<TcpListener> {
-    bind_any(DEFAULT_PORT)
-}
-
-fn bind_any(port: u16) -> io::Result<TcpListener> {
+/// Listens on that port of every address: on `[::]`, which takes IPv4 clients
+/// too, or on `0.0.0.0` where there is no IPv6.
+pub(crate) fn bind_any(port: u16) -> io::Result<TcpListener> {
     match bind((Ipv6Addr::UNSPECIFIED, port).into()) {
         Err(error) if is_without_ipv6(&error) => bind((Ipv4Addr::UNSPECIFIED, port).into()),
         result => result,

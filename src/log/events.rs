@@ -77,15 +77,21 @@ pub(crate) fn listen_failed(address: impl Display, cause: impl Display) {
     warn!(event = "listen_failed", %address, %cause, "endpoints not available");
 }
 
-/// `command` is argv[0] only: arguments may hold secrets.
 pub(crate) fn subreaper_failed(cause: impl Display) {
     warn!(event = "subreaper_failed", %cause, "cannot adopt the orphans of descendants");
+}
+
+/// As a subreaper castoff finds descendants there; without it a daemon of the
+/// child's outlives the stop.
+pub(crate) fn proc_unusable(path: impl Display) {
+    warn!(event = "proc_unusable", %path, "cannot find descendants beyond the child's group");
 }
 
 pub(crate) fn parent_death_signal_failed(signal: Signal, cause: impl Display) {
     warn!(event = "parent_death_signal_failed", %signal, %cause, "cannot ask for a signal");
 }
 
+/// `command` is argv[0] only: arguments may hold secrets.
 pub(crate) fn child_started(child_pid: i32, command: &OsStr) {
     info!(event = "child_started", child_pid, command = %command.display(), "child started");
 }
@@ -453,6 +459,13 @@ mod tests {
             concat!(
                 r#""level":"WARN","msg":"cannot adopt the orphans of descendants","#,
                 r#""event":"subreaper_failed","cause":"Invalid argument"}"#
+            ),
+        );
+        assert_line(
+            || proc_unusable("/proc"),
+            concat!(
+                r#""level":"WARN","msg":"cannot find descendants beyond the child's group","#,
+                r#""event":"proc_unusable","path":"/proc"}"#
             ),
         );
         assert_line(

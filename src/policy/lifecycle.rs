@@ -58,7 +58,11 @@ pub(crate) enum Event {
     /// The time that `next_deadline` gave has come.
     DeadlineReached,
     /// The child was stopped by a signal, as by ^Z.
-    ChildStopped,
+    ChildStopped {
+        by: Signal,
+        /// A shell with job control waits for castoff and will continue it.
+        has_job_control: bool,
+    },
     /// The child runs on after it was stopped.
     ChildContinued,
     /// The child has been reaped.
@@ -76,6 +80,8 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// To the child, or to its process group where that was asked for.
     SignalChild(Signal),
+    /// SIGCONT to the child's process group: ^Z stopped all of it.
+    ContinueChild,
     /// To every process that castoff answers for, the child included.
     SignalTree(Signal),
     /// Stop castoff itself, as the shell that started it expects after ^Z.
@@ -163,8 +169,6 @@ pub(crate) struct Rules {
     pub(crate) readiness_on_stop: ReadinessOnStop,
     pub(crate) stop_signal: StopSignal,
     pub(crate) exit_map: ExitMap,
-    /// A shell with job control started castoff and will continue it.
-    pub(crate) has_job_control: bool,
 }
 
 /// A stop that was asked for: when first, and how often by now.
@@ -240,11 +244,6 @@ impl Lifecycle {
                 // The drain is over: the program may know what a second one means.
                 Outcome::act(vec![Action::SignalChild(self.stop_signal(signal))])
             }
-            (Phase::Sweeping { until }, Event::StopRequested(_)) => {
-                let deadline = self.rules.stop_plan.deadline(now);
-                self.phase = Phase::Sweeping { until: until.min(deadline) };
-                Outcome::default()
-            }
             (Phase::Stopping { until } | Phase::Sweeping { until }, Event::DeadlineReached)
                 if now >= until =>
             {
@@ -264,17 +263,21 @@ impl Lifecycle {
             (Phase::Sweeping { .. } | Phase::Killing { .. }, Event::TreeGone) => {
                 self.exit(Cause::TreeGone, now)
             }
-            (Phase::Starting | Phase::Serving, Event::ChildStopped)
-                if self.rules.has_job_control =>
-            {
-                Outcome::act(vec![Action::Suspend])
+            (
+                Phase::Starting | Phase::Serving,
+                Event::ChildStopped { has_job_control: true, .. },
+            ) => Outcome::act(vec![Action::Suspend]),
+            // Nobody could ever continue it. Without castoff in between the kernel
+            // would have dropped the ^Z (`man 2 setpgid`, orphaned groups).
+            (_, Event::ChildStopped { by: Signal::TSTP, has_job_control: false }) => {
+                Outcome::act(vec![Action::ContinueChild])
             }
             (
                 _,
                 Event::ChildReady
                 | Event::StopRequested(_)
                 | Event::DeadlineReached
-                | Event::ChildStopped
+                | Event::ChildStopped { .. }
                 | Event::ChildContinued
                 | Event::TreeGone,
             ) => Outcome::default(),
@@ -338,7 +341,7 @@ impl Lifecycle {
             Event::StopRequested(_) => {
                 self.stop.get_or_insert(StopRequest { at: now, count: 0 }).count += 1;
             }
-            Event::ChildStopped => self.child_is_stopped = true,
+            Event::ChildStopped { .. } => self.child_is_stopped = true,
             Event::ChildContinued => self.child_is_stopped = false,
             Event::ChildExited { reason, .. } => self.child_exit = Some(reason),
             Event::ChildReady | Event::DeadlineReached | Event::TreeGone => {}
@@ -360,7 +363,7 @@ impl Lifecycle {
         let mut actions = vec![Action::SignalChild(self.stop_signal(received))];
         if self.child_is_stopped {
             // A stopped process takes no signal but SIGKILL before SIGCONT.
-            actions.push(Action::SignalChild(Signal::CONT));
+            actions.push(Action::ContinueChild);
         }
         self.child_was_told = true;
         let asked_at = self.stop.map_or(now, |stop| stop.at);

@@ -33,7 +33,6 @@ impl World {
             readiness_on_stop: ReadinessOnStop::Immediate,
             stop_signal: StopSignal::Received,
             exit_map: ExitMap::default(),
-            has_job_control: false,
         };
         change(&mut rules);
         let machine = Lifecycle::new(rules, start);
@@ -234,22 +233,33 @@ fn readiness_on_stop_says_when_readiness_turns_off() {
     }
 }
 
+fn stopped(by: Signal, has_job_control: bool) -> Event {
+    Event::ChildStopped { by, has_job_control }
+}
+
 #[test]
 fn a_stopped_child_is_continued_so_that_it_can_obey() {
     let mut world = World::serving(Duration::ZERO);
-    assert_eq!(world.on(Event::ChildStopped), []);
-    let told = [Action::SignalChild(Signal::TERM), Action::SignalChild(Signal::CONT)];
-    assert_eq!(world.on(stop()), told);
+    assert_eq!(world.on(stopped(Signal::STOP, false)), []);
+    assert_eq!(world.on(stop()), [Action::SignalChild(Signal::TERM), Action::ContinueChild]);
 }
 
 #[test]
 fn castoff_suspends_itself_only_where_a_shell_will_continue_it() {
-    let mut world = World::with(DRAIN, |rules| rules.has_job_control = true);
-    let _ = world.on(Event::ChildReady);
-    assert_eq!(world.on(Event::ChildStopped), [Action::Suspend]);
+    let mut world = World::serving(DRAIN);
+    assert_eq!(world.on(stopped(Signal::TSTP, true)), [Action::Suspend]);
+    let _ = world.on(Event::ChildContinued);
+    assert_eq!(world.on(stopped(Signal::STOP, true)), [Action::Suspend]);
     let _ = world.on(Event::ChildContinued);
     let _ = world.on(stop());
-    assert_eq!(world.on(Event::ChildStopped), []);
+    assert_eq!(world.on(stopped(Signal::TSTP, true)), []);
+}
+
+#[test]
+fn where_nobody_would_continue_the_child_a_key_cannot_stop_it() {
+    let mut world = World::serving(DRAIN);
+    assert_eq!(world.on(stopped(Signal::TSTP, false)), [Action::ContinueChild]);
+    assert_eq!(world.on(stopped(Signal::STOP, false)), [], "somebody meant that");
 }
 
 #[test]
@@ -284,7 +294,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => Just(Event::ChildReady),
         4 => prop_oneof![Just(Signal::TERM), Just(Signal::INT)].prop_map(Event::StopRequested),
         6 => Just(Event::DeadlineReached),
-        1 => Just(Event::ChildStopped),
+        1 => any::<bool>().prop_map(|has_job_control| stopped(Signal::TSTP, has_job_control)),
         1 => Just(Event::ChildContinued),
         1 => (0u8.., any::<bool>()).prop_map(|(code, is_last)| exited(code, is_last)),
         1 => Just(Event::TreeGone),
@@ -307,7 +317,7 @@ fn possible(events: Vec<(Duration, Event)>) -> Vec<(Duration, Event)> {
             tree_is_up &= !happens;
             happens
         }
-        Event::ChildReady | Event::ChildStopped | Event::ChildContinued => child_is_up,
+        Event::ChildReady | Event::ChildStopped { .. } | Event::ChildContinued => child_is_up,
         Event::StopRequested(_) | Event::DeadlineReached => true,
     };
     events.into_iter().filter(happens).collect()

@@ -27,11 +27,11 @@ impl Signal {
     pub(crate) const MAX: usize = 64;
     pub(crate) const INT: Self = Self(2);
     pub(crate) const KILL: Self = Self(9);
-    pub(crate) const PIPE: Self = Self(13);
     pub(crate) const TERM: Self = Self(15);
     pub(crate) const CHLD: Self = Self(17);
     pub(crate) const CONT: Self = Self(18);
     pub(crate) const STOP: Self = Self(19);
+    pub(crate) const TSTP: Self = Self(20);
 
     /// The signal of that number, if there is one.
     pub(crate) fn new(number: i32) -> Option<Self> {

@@ -39,7 +39,7 @@ pub(crate) struct Launch<'a> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpawnError {
     /// No process could be made.
-    #[error("cannot make a process: {}", .0.desc())]
+    #[error("cannot make a process: {}{}", .0.desc(), clone_hint(*.0))]
     Clone(Errno),
     /// `execve` refused, with what the shell calls "not found".
     #[error("{}", .0.desc())]
@@ -49,12 +49,20 @@ pub(crate) enum SpawnError {
     NotExecutable(Errno),
 }
 
+fn clone_hint(error: Errno) -> &'static str {
+    match error {
+        // man 2 fork
+        Errno::EAGAIN => "\nhint: raise the limit of processes (pids.max, RLIMIT_NPROC)",
+        _ => "",
+    }
+}
+
 /// Starts the child in its own process group and returns once its program
 /// runs: a signal that is sent to it from then on reaches the program, never
 /// the half-made child.
 ///
 /// # Errors
-/// See `SpawnError`. The failed child is left to the reaper.
+/// See `SpawnError`. The child that failed is not reaped: castoff ends too.
 pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
     let candidates = candidates(launch);
     let mut argv: Vec<*const c_char> = launch.command.iter().map(|arg| arg.as_ptr()).collect();

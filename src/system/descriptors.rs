@@ -1,11 +1,18 @@
-//! The descriptors 0, 1 and 2 when castoff was started without them.
+//! The descriptors 0, 1 and 2 when castoff was started without them, and how
+//! many there may be.
 //!
 //! Owns the place holders for closed ones. It never touches an open one.
 
 use std::os::fd::{AsRawFd, IntoRawFd};
 
 use nix::fcntl::{OFlag, open};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
+
+/// How many descriptors castoff may have open (RLIMIT_NOFILE, the soft limit).
+pub(crate) fn limit() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+}
 
 /// Takes the numbers 0 to 2 as far as they are free. Call it before anything
 /// else is opened: castoff's own socket as number 2 would get the log lines.

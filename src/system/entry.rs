@@ -11,6 +11,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+compile_error!(
+    "castoff needs Linux and glibc: without Rust's own main no other C library hands std its arguments"
+);
+
 /// A signal mask as the kernel keeps it: bit n - 1 is signal n.
 type KernelMask = u64;
 

@@ -18,8 +18,8 @@ const TURN: usize = 256;
 pub(crate) enum Change {
     /// It has ended and is no zombie any more.
     Ended(ExitReason),
-    /// A signal stopped it.
-    Stopped,
+    /// This signal stopped it.
+    Stopped(Signal),
     /// SIGCONT set it going again.
     Continued,
 }
@@ -67,7 +67,7 @@ fn change(status: i32) -> Option<Change> {
     } else if libc::WIFSIGNALED(status) {
         Signal::new(libc::WTERMSIG(status)).map(|by| Change::Ended(ExitReason::Signal(by)))
     } else if libc::WIFSTOPPED(status) {
-        Some(Change::Stopped)
+        Signal::new(libc::WSTOPSIG(status)).map(Change::Stopped)
     } else {
         libc::WIFCONTINUED(status).then_some(Change::Continued)
     }

@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
+use std::ptr;
 use std::task::Poll;
 
 use futures_core::Stream;
@@ -58,12 +59,12 @@ impl Received {
         self.signal == Signal::CHLD && self.sender == Sender::Kernel
     }
 
-    /// A SIGPIPE by which the kernel answers a write of castoff's own. It is
-    /// blocked like all others and so ends up here; it is none of the child's.
-    pub(crate) fn is_own_broken_pipe(&self) -> bool {
-        let is_own = |pid: i32| u32::try_from(pid) == Ok(std::process::id());
-        self.signal == Signal::PIPE
-            && matches!(self.sender, Sender::Process { pid, .. } if is_own(pid))
+    /// A signal by which the kernel answers castoff's own system call: SIGPIPE
+    /// for a write without a reader, SIGXFSZ for one beyond a limit. They are
+    /// blocked like all others and so end up here; they are none of the child's.
+    pub(crate) fn is_own(&self) -> bool {
+        let is_castoff = |pid: i32| u32::try_from(pid).is_ok_and(|pid| pid == std::process::id());
+        matches!(self.sender, Sender::Process { pid, .. } if is_castoff(pid))
     }
 }
 
@@ -80,13 +81,16 @@ impl Signals {
     /// # Errors
     /// No descriptors are left, or a signal of `stop_on` cannot have a handler.
     pub(crate) fn open(stop_on: &[Signal]) -> io::Result<Self> {
-        // An inherited SIG_IGN would have the kernel reap in castoff's place
-        // (`man 2 sigaction`, NOTES).
         let inherited: Vec<_> = stop_on
             .iter()
             .chain([&Signal::CHLD])
-            .map(|signal| (*signal, reset_disposition(*signal)))
+            .map(|signal| (*signal, is_ignored(*signal)))
             .collect();
+        if inherited.contains(&(Signal::CHLD, true)) {
+            // The kernel would reap in castoff's place (`man 2 sigaction`).
+            // SAFETY: SIG_DFL is no handler that could run.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        }
         let stop_mask = stop_on.iter().fold(0, |mask, signal| mask | bit(*signal));
         let rest = SignalFd::open(!stop_mask)?;
         // SAFETY: SignalFd owns its descriptor and gives out no other.
@@ -183,10 +187,14 @@ impl AsRawFd for SignalFd {
     }
 }
 
-/// Gives the signal its default disposition; returns whether it was ignored.
-fn reset_disposition(signal: Signal) -> bool {
-    // SAFETY: SIG_DFL is no handler that could run.
-    unsafe { libc::signal(signal.number(), libc::SIG_DFL) == libc::SIG_IGN }
+/// Only asks: to set the default would drop a pending signal that is ignored by
+/// default, such as a SIGWINCH that is to begin a stop.
+fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: all zeroes is a valid value of this plain structure.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: `action` lives across the call; a null pointer changes nothing.
+    let asked = unsafe { libc::sigaction(signal.number(), ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 fn bit(signal: Signal) -> u64 {

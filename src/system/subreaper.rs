@@ -24,8 +24,9 @@ pub(crate) fn become_subreaper() -> io::Result<()> {
 /// None that the man page knows for a valid signal.
 #[expect(unsafe_code, reason = "nix has no real-time signals")]
 pub(crate) fn set_parent_death_signal(signal: crate::policy::signal::Signal) -> io::Result<()> {
+    let number = signal.number() as libc::c_ulong;
     // SAFETY: PR_SET_PDEATHSIG takes a number and no pointer.
-    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number()) } {
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, number) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

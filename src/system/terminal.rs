@@ -8,9 +8,13 @@ use std::fs::File;
 use std::io::{stderr, stdin, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use nix::sys::signal;
-use nix::unistd::{Pid, getpgrp, getpid, getsid, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{Pid, getpgid, getpgrp, getppid, getsid, tcgetpgrp, tcsetpgrp};
+
+/// How many scripts may stand between a shell and castoff.
+const GENERATIONS: usize = 16;
 
 /// castoff's controlling terminal.
 #[derive(Debug)]
@@ -37,10 +41,12 @@ impl Terminal {
         tcgetpgrp(&self.0).is_ok_and(|front| front == getpgrp())
     }
 
-    /// A shell with job control started castoff: it will notice when castoff
-    /// is stopped, and continue it. The leader of a session has no such shell.
-    pub(crate) fn has_job_control(&self) -> bool {
-        getsid(None).is_ok_and(|session| session != getpid())
+    /// Takes the foreground back from the child's group, for whoever runs after
+    /// castoff in castoff's own.
+    pub(crate) fn take_back(&self, group: Pid) {
+        if tcgetpgrp(&self.0).is_ok_and(|front| front == group) {
+            let _ = tcsetpgrp(&self.0, getpgrp());
+        }
     }
 
     /// Gives the foreground to the child's group after `fg`; after `bg` castoff
@@ -51,6 +57,27 @@ impl Terminal {
             let _ = tcsetpgrp(&self.0, group);
         }
     }
+}
+
+/// Whether, given a controlling terminal, a shell with job control will notice
+/// when castoff's group is stopped, and continue it: somebody who started one of the group is in the same
+/// session, but in another group. Otherwise the group is orphaned and its stop
+/// would be for good (POSIX, "orphaned process group").
+pub(crate) fn has_job_control(proc_root: &Path) -> bool {
+    let (group, session) = (getpgrp(), getsid(None).ok());
+    let mut pid = getppid();
+    // A script between the shell and castoff is in castoff's own group.
+    for _ in 0..GENERATIONS {
+        if pid.as_raw() <= 0 || getsid(Some(pid)).ok() != session {
+            return false;
+        }
+        if getpgid(Some(pid)).is_ok_and(|theirs| theirs != group) {
+            return true;
+        }
+        let Some(parent) = super::tree::parent_of(proc_root, pid) else { return false };
+        pid = parent;
+    }
+    false
 }
 
 impl AsFd for Terminal {

@@ -15,31 +15,36 @@ use super::subreaper::is_pid_1;
 use crate::policy::signal::Signal;
 
 /// How often the walk is repeated for processes that were forked during it.
-const WALKS: usize = 8;
+const WALKS: usize = 16;
 
-/// Sends `signal` to all of them. Those that are gone meanwhile, or that belong
-/// to a user castoff may not signal, are passed over. Without a /proc to walk
-/// it is the group of `child`, as long as that has not been reaped.
+/// Sends `signal` to all of them, the child first: it needs no walk. Those that
+/// are gone meanwhile, or that belong to a user castoff may not signal, are
+/// passed over. `child` is `None` once it has been reaped.
 pub(crate) fn signal(proc_root: &Path, child: Option<Pid>, signal: Signal) {
     if is_pid_1() {
         // The kernel does it under one lock: nobody can fork out of it.
         let _ = send(-1, signal);
         return;
     }
-    let Some(proc) = own_proc(proc_root) else {
-        if let Some(child) = child {
-            let _ = super::child::signal(child, true, signal);
-        }
-        return;
-    };
+    // What stands still cannot replace itself by a fork faster than it is found.
+    let first = if signal == Signal::KILL { Signal::STOP } else { signal };
     let mut told = HashSet::new();
+    let mut tell = |pid: i32| told.insert(pid) && send(pid, first).is_ok();
+    if let Some(child) = child {
+        tell(child.as_raw());
+    }
     for _ in 0..WALKS {
-        let new: Vec<i32> =
-            descendants(&proc).into_iter().filter(|pid| told.insert(*pid)).collect();
-        if new.is_empty() {
-            return;
+        let Some(found) = own_proc(proc_root).and_then(|proc| descendants(&proc)) else {
+            // Nothing to walk: what is left is the group that castoff made.
+            let _ = child.map(|child| send(-child.as_raw(), signal));
+            break;
+        };
+        if found.into_iter().filter(|pid| tell(*pid)).count() == 0 {
+            break;
         }
-        for pid in new {
+    }
+    if first != signal {
+        for pid in told {
             let _ = send(pid, signal);
         }
     }
@@ -55,6 +60,11 @@ fn own_proc(proc_root: &Path) -> Option<PathBuf> {
         .map(Path::to_path_buf)
 }
 
+/// Whether there is a proc file system by which descendants can be found.
+pub(crate) fn can_be_walked(proc_root: &Path) -> bool {
+    own_proc(proc_root).is_some()
+}
+
 /// The name of a process as the kernel keeps it, at most 15 bytes and without
 /// arguments, which may hold secrets; `None` when it has gone.
 pub(crate) fn command(proc_root: &Path, pid: i32) -> Option<String> {
@@ -62,9 +72,16 @@ pub(crate) fn command(proc_root: &Path, pid: i32) -> Option<String> {
     Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
 }
 
-fn descendants(proc: &Path) -> Vec<i32> {
+/// The parent of a process; `None` when it has gone.
+pub(crate) fn parent_of(proc_root: &Path, pid: Pid) -> Option<Pid> {
+    let stat = fs::read(own_proc(proc_root)?.join(format!("{pid}/stat"))).ok()?;
+    parent(&stat).map(Pid::from_raw)
+}
+
+/// `None` when the directory cannot be read.
+fn descendants(proc: &Path) -> Option<Vec<i32>> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
+    let entries = fs::read_dir(proc).ok()?.flatten();
     for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
         let stat = fs::read(proc.join(format!("{pid}/stat"))).unwrap_or_default();
         if let Some(parent) = parent(&stat) {
@@ -78,7 +95,7 @@ fn descendants(proc: &Path) -> Vec<i32> {
         queue.extend(&born);
         found.extend(born);
     }
-    found
+    Some(found)
 }
 
 /// The fourth field of `/proc/PID/stat`; the second, the name, may hold spaces

@@ -34,8 +34,8 @@ fn every_error_of_the_command_line_has_its_text() {
         ),
         (&["-e", "256", "serve"], "cannot use -e \"256\": expected an exit code from 0 to 255"),
         (
-            &["-p", "KILL", "serve"],
-            "cannot use -p \"KILL\": expected a signal such as SIGTERM, but not SIGKILL or SIGSTOP",
+            &["-p", "KILLED", "serve"],
+            "cannot use -p \"KILLED\": expected a signal such as SIGTERM, TERM or 15",
         ),
         (
             &["--log-level=loud", "serve"],
