@@ -28,13 +28,6 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
     list.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
-/// A line of /proc/PID/status; `None` when the process has gone.
-pub(crate) fn status(pid: i32, field: &str) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
-    Some(value.trim().to_owned())
-}
-
 /// The memory that it has in use, in KiB (`VmRSS`).
 #[track_caller]
 pub(crate) fn resident_kib(pid: i32) -> u64 {
