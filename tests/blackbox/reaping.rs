@@ -131,10 +131,10 @@ in_both_places! {
         let script = format!("(sleep 1000 & echo orphan); exec {}", example("print_signals"));
         let mut castoff = Castoff::new(place).script(&script).start();
         castoff.stdout().wait_for_line("ready");
-        let is_two = || Some(process::children(castoff.pid)).filter(|pids| pids.len() == 2);
-        let both = wait_until("the orphan is castoff's", is_two);
-        let name = |pid: &i32| process::status(*pid, "Name").unwrap();
-        let orphan = *both.iter().find(|pid| name(pid) == "sleep").unwrap();
+        let is_sleep = |pid: &i32| process::status(*pid, "Name").as_deref() == Some("sleep");
+        let orphan = wait_until("the orphan is castoff's", || {
+            process::children(castoff.pid).into_iter().find(is_sleep)
+        });
         for signal in [libc::SIGSTOP, libc::SIGCONT, libc::SIGSTOP] {
             process::signal(orphan, signal);
         }

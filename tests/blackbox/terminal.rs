@@ -197,7 +197,7 @@ fn a_job_in_the_background_leaves_the_terminal_to_others() {
     let child = only_child(only_child(bash.pid));
     assert_eq!(terminal.foreground(), bash.pid);
     terminal.types("echo still-$((40 + 2))\n").wait_for("still-42");
-    assert_eq!(process::state(child), Some('S'));
+    wait_until("the child sleeps", || (process::state(child)? == 'S').then_some(()));
     terminal.types("kill %1; wait; exit 6\n");
     assert_eq!(bash.code(), 6);
 }
