@@ -269,6 +269,10 @@ impl Lifecycle {
             {
                 Outcome::act(vec![Action::Suspend])
             }
+            (Phase::Stopping { .. }, Event::ChildStopped) => {
+                // It stood still, or was about to, when it was told.
+                Outcome::act(vec![Action::SignalChild(Signal::CONT)])
+            }
             (
                 _,
                 Event::ChildReady

@@ -243,13 +243,20 @@ fn a_stopped_child_is_continued_so_that_it_can_obey() {
 }
 
 #[test]
+fn a_child_that_stops_while_it_is_told_to_end_is_continued() {
+    let mut world = World::serving(Duration::ZERO);
+    assert_eq!(world.on(stop()), [Action::SignalChild(Signal::TERM)]);
+    assert_eq!(world.on(Event::ChildStopped), [Action::SignalChild(Signal::CONT)]);
+}
+
+#[test]
 fn castoff_suspends_itself_only_where_a_shell_will_continue_it() {
     let mut world = World::with(DRAIN, |rules| rules.has_job_control = true);
     let _ = world.on(Event::ChildReady);
     assert_eq!(world.on(Event::ChildStopped), [Action::Suspend]);
     let _ = world.on(Event::ChildContinued);
     let _ = world.on(stop());
-    assert_eq!(world.on(Event::ChildStopped), []);
+    assert_eq!(world.on(Event::ChildStopped), [], "in the drain");
 }
 
 #[test]
