@@ -40,7 +40,10 @@ pub(crate) fn run() -> u8 {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Supervise(config)) => launch(&config, mask).unwrap_or_else(|failure| {
             let _ = writeln!(io::stderr(), "castoff: {failure}");
-            events::exiting(failure.code(), None);
+            if let Failure::Command(..) = failure {
+                // The log has begun: it is to end as well.
+                events::exiting(failure.code(), None);
+            }
             failure.code()
         }),
         Err(errors) => {
@@ -115,14 +118,19 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let foreground = terminal.as_ref().filter(|terminal| terminal.has_foreground());
     let command: Vec<_> = config.command.iter().map(|word| child::c_string(word)).collect();
     let started_at = Instant::now();
-    let pid = child::spawn(&Launch {
+    let spawned = child::spawn(&Launch {
         command: &command,
         environment: &environment,
         mask,
         dispositions: signals.inherited_dispositions(),
         terminal: foreground,
-    })
-    .map_err(|error| Failure::Command(name_of(config).to_owned(), error))?;
+    });
+    let pid = spawned.map_err(|error| {
+        if let Some(terminal) = foreground {
+            terminal.restore();
+        }
+        Failure::Command(name_of(config).to_owned(), error)
+    })?;
     events::child_started(pid.as_raw(), name_of(config));
 
     let rules = Rules {

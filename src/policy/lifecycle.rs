@@ -272,6 +272,10 @@ impl Lifecycle {
             (_, Event::ChildStopped { by: Signal::TSTP, has_job_control: false }) => {
                 Outcome::act(vec![Action::ContinueChild])
             }
+            (Phase::Stopping { .. }, Event::ChildStopped { .. }) => {
+                // It stood still, or was about to, when it was told.
+                Outcome::act(vec![Action::ContinueChild])
+            }
             (
                 _,
                 Event::ChildReady

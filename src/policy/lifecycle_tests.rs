@@ -245,6 +245,13 @@ fn a_stopped_child_is_continued_so_that_it_can_obey() {
 }
 
 #[test]
+fn a_child_that_stops_while_it_is_told_to_end_is_continued() {
+    let mut world = World::serving(Duration::ZERO);
+    assert_eq!(world.on(stop()), [Action::SignalChild(Signal::TERM)]);
+    assert_eq!(world.on(stopped(Signal::STOP, false)), [Action::ContinueChild]);
+}
+
+#[test]
 fn castoff_suspends_itself_only_where_a_shell_will_continue_it() {
     let mut world = World::serving(DRAIN);
     assert_eq!(world.on(stopped(Signal::TSTP, true)), [Action::Suspend]);

@@ -24,6 +24,10 @@ use nix::unistd::write;
 /// (drivers/tty/tty_buffer.c), a serial line has more.
 const TERMINAL_CHUNK: usize = 256;
 
+/// How often a busy terminal is asked: for the time of a write of the child's,
+/// some 10 microseconds.
+const CONTENDED_TRIES: usize = 32;
+
 /// A descriptor to which lines are written whole or not at all.
 pub(crate) struct Output<F> {
     fd: F,
@@ -99,7 +103,7 @@ impl<F: AsFd> Output<F> {
             let written = match &self.way {
                 Way::NoWait => write_no_wait(fd, bytes),
                 Way::Send => send(fd, bytes),
-                Way::Reopened(own) => write(own, bytes),
+                Way::Reopened(own) => write_reopened(own.as_fd(), bytes),
                 Way::Polled { is_pipe: true } => write_polled(fd, pipe_chunk(bytes)),
                 Way::Polled { is_pipe: false } => write_polled(fd, terminal_chunk(bytes)),
                 Way::Plain => write(fd, bytes),
@@ -157,6 +161,19 @@ fn pipe_chunk(bytes: &[u8]) -> &[u8] {
 fn terminal_chunk(bytes: &[u8]) -> &[u8] {
     let text = bytes.iter().take(TERMINAL_CHUNK).position(|byte| *byte == b'\n');
     bytes.get(..text.unwrap_or(TERMINAL_CHUNK).max(1)).unwrap_or(bytes)
+}
+
+/// `write` that fails with EAGAIN where there is no room. A terminal says so,
+/// and `poll` agrees, also while somebody else writes to it (`tty_write_lock`
+/// in drivers/tty/tty_io.c): that is over soon, hence the further tries.
+fn write_reopened(fd: BorrowedFd<'_>, bytes: &[u8]) -> nix::Result<usize> {
+    for _ in 1..CONTENDED_TRIES {
+        match write(fd, bytes) {
+            Err(Errno::EAGAIN) => std::thread::yield_now(),
+            done => return done,
+        }
+    }
+    write(fd, bytes)
 }
 
 /// `write` of so few bytes that they have room if any have, else EAGAIN.

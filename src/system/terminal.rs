@@ -45,8 +45,14 @@ impl Terminal {
     /// castoff in castoff's own.
     pub(crate) fn take_back(&self, group: Pid) {
         if tcgetpgrp(&self.0).is_ok_and(|front| front == group) {
-            let _ = tcsetpgrp(&self.0, getpgrp());
+            self.restore();
         }
+    }
+
+    /// The same when the child's group has come to nothing.
+    pub(crate) fn restore(&self) {
+        // The terminal may have gone meanwhile: then there is no foreground.
+        let _ = tcsetpgrp(&self.0, getpgrp());
     }
 
     /// Gives the foreground to the child's group after `fg`; after `bg` castoff

@@ -130,18 +130,33 @@ in_both_places! {
         assert_eq!(castoff.wait(), Ended::Code(0));
     }
 
-    fn a_child_that_a_key_has_stopped_can_be_asked_to_end(place) {
+    fn where_nobody_could_continue_the_child_a_key_does_not_stop_it(place) {
         let terminal = Terminal::new();
         let castoff = Castoff::new(place).script("echo begun; exec cat").on(&terminal);
         let mut castoff = castoff.start();
         castoff.until_serving();
         terminal.wait_for("begun");
         terminal.types(SUSPEND);
-        let child = castoff.child();
-        wait_until("the child is stopped", || (process::state(child)? == 'T').then_some(()));
+        castoff.log().wait_for("the signal that undoes it", |line| {
+            let is_it = line.contains("signal_forwarded") && line.contains("SIGCONT");
+            is_it.then_some(())
+        });
+        assert_reads(&terminal, "one");
         assert_eq!(castoff.get("/livez").status, 200);
         castoff.signal(libc::SIGTERM);
         assert_eq!(castoff.code(), 143);
+    }
+
+    fn who_runs_after_castoff_has_the_terminal_again(place) {
+        let terminal = Terminal::new();
+        // The shell is in castoff's own group, as a script is.
+        let script = "\"$0\" -- true; \"$0\" -- /no/such/program; read line; echo \"has $line\"";
+        let castoff = Castoff::instead(place, "/bin/sh");
+        let castoff = castoff.args(["-c", script, env!("CARGO_BIN_EXE_castoff")]);
+        let mut shell = castoff.on(&terminal).start();
+        shell.log().wait_for_line("castoff: cannot run");
+        terminal.types("three\n").wait_for("has three");
+        assert_eq!(shell.code(), 0);
     }
 }
 
@@ -197,7 +212,7 @@ fn a_job_in_the_background_leaves_the_terminal_to_others() {
     let child = only_child(only_child(bash.pid));
     assert_eq!(terminal.foreground(), bash.pid);
     terminal.types("echo still-$((40 + 2))\n").wait_for("still-42");
-    assert_eq!(process::state(child), Some('S'));
+    wait_until("the child sleeps", || (process::state(child)? == 'S').then_some(()));
     terminal.types("kill %1; wait; exit 6\n");
     assert_eq!(bash.code(), 6);
 }
