@@ -3,16 +3,23 @@
 //! ```text
 //! main -> run -> config, log, http, supervisor, system     who may import whom; nothing points back up
 //! supervisor -> policy, system, log      http -> policy
-//! config, system, log -> policy (its nouns only)
+//! config, system, log -> policy (its nouns only)           log -> system::stderr
 //! policy -> std without fs, env, net, process, thread, and without any clock
 //! ```
-#![warn(missing_docs)]
+//!
+//! `policy` decides, `system` does, `supervisor` joins them; `tests/house_rules`
+//! holds the code to these arrows.
 
+mod config;
+mod http;
+mod log;
 mod policy;
+mod run;
+mod supervisor;
 mod system;
 
 /// Runs castoff with the arguments and environment of this process and returns
 /// its exit code. The caller must do nothing before, and exit with it after.
 pub fn main() -> i32 {
-    i32::try_from(system::entry::block_signals()).unwrap_or(1)
+    i32::from(run::run())
 }

@@ -5,8 +5,11 @@
 //! system call, awaits or logs; `tests/house_rules` holds it to that.
 
 pub(crate) mod exit;
+pub(crate) mod health;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
+pub(crate) mod metrics;
+pub(crate) mod runtime_env;
 pub(crate) mod signal;
 pub(crate) mod status;
 pub(crate) mod stop_plan;

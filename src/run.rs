@@ -3,6 +3,8 @@
 //! Everything that can fail is done before the child is started; whatever fails
 //! there ends castoff with 125 and one word about it. Afterwards nothing does.
 
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,8 +13,9 @@ use std::time::Instant;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
+use tracing::level_filters::LevelFilter;
 
-use crate::config::{self, Config, Invocation, Listen};
+use crate::config::{self, Config, Invocation, Listen, LogLevel};
 use crate::http;
 use crate::log::{self, events};
 use crate::policy::exit::{CASTOFF_FAILED, NOT_EXECUTABLE, NOT_FOUND};
@@ -29,7 +32,7 @@ use crate::system::{descriptors, entry, environment, subreaper};
 /// Runs castoff and returns its exit code.
 pub(crate) fn run() -> u8 {
     let mask = entry::block_signals();
-    descriptors::occupy_standard();
+    descriptors::occupy_standard_descriptors();
     let environment: Vec<_> = std::env::vars_os().collect();
     match config::load(std::env::args_os().skip(1), &environment) {
         Ok(Invocation::Print(text)) => print(&text),
@@ -38,7 +41,7 @@ pub(crate) fn run() -> u8 {
             failure.code()
         }),
         Err(errors) => {
-            let _ = write!(io::stderr(), "{errors}");
+            let _ = writeln!(io::stderr(), "{errors}");
             CASTOFF_FAILED
         }
     }
@@ -52,7 +55,7 @@ enum Failure {
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
     #[error("cannot run {0:?}: {1}")]
-    Command(String, SpawnError),
+    Command(OsString, SpawnError),
 }
 
 impl Failure {
@@ -67,7 +70,7 @@ impl Failure {
 
 /// Gets everything ready, starts the child and supervises it.
 fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
-    log::init(config.log_level.filter());
+    log::init(filter(config.log_level));
     let is_subreaper = adopt(config);
     let roots = Roots { cgroup: config.cgroup_root.clone(), proc: config.proc_root.clone() };
     let detected = cgroup::detect(&roots);
@@ -78,12 +81,14 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         Signals::open(&config.stop_on).map_err(Failure::Signals)?
     };
 
+    let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     events::castoff_started(&events::Start {
-        pid1: subreaper::is_pid_1(),
-        subreaper: is_subreaper,
+        pid: std::process::id().cast_signed(),
+        is_pid1: subreaper::is_pid_1(),
+        is_subreaper,
         grace: config.stop_plan.grace,
         drain: config.stop_plan.drain_delay,
-        listen: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+        listen: address.as_ref().map_or(&"off", |address| address as &dyn Display),
     });
     for warning in &detected.warnings {
         events::limits_warning(warning);
@@ -106,8 +111,8 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         dispositions: signals.inherited_dispositions(),
         terminal: terminal.as_ref(),
     })
-    .map_err(|error| Failure::Command(name_of(config), error))?;
-    events::child_started(pid.as_raw(), &name_of(config));
+    .map_err(|error| Failure::Command(name_of(config).to_owned(), error))?;
+    events::child_started(pid.as_raw(), name_of(config));
 
     let rules = Rules {
         stop_plan: config.stop_plan,
@@ -139,7 +144,11 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let mut supervisor = Supervisor::new(setting, lifecycle, signals, pid, status);
     let endpoints = LocalSet::new();
     if let Some(listener) = listener {
-        endpoints.spawn_local(http::serve(listener, watcher, usage_of(detected.groups)));
+        let serve = http::serve(listener, watcher, usage_of(detected.groups));
+        endpoints.spawn_local(async move {
+            let Err(error) = serve.await;
+            events::listen_failed(address.map_or_else(String::new, |a| a.to_string()), error);
+        });
     }
     let code = supervise(&runtime, &endpoints, &mut supervisor);
     events::exiting(code, supervisor.stop_requested_at().map(|at| at.elapsed()));
@@ -163,7 +172,7 @@ fn adopt(config: &Config) -> bool {
     if let Some(signal) = config.parent_death_signal
         && let Err(error) = subreaper::set_parent_death_signal(signal)
     {
-        events::parent_death_signal_failed(signal, &error);
+        events::parent_death_signal_failed(signal, error);
     }
     if subreaper::is_pid_1() {
         return false;
@@ -181,7 +190,10 @@ fn listen(listen: Listen) -> Result<Option<TcpListener>, Failure> {
         Listen::Address(address) => {
             http::bind(address).map(Some).map_err(|error| Failure::Listen(address, error))
         }
-        Listen::Default => Ok(http::bind_default().map_err(|e| events::listen_failed(&e)).ok()),
+        Listen::Default => {
+            let bound = http::bind_default();
+            Ok(bound.map_err(|error| events::listen_failed(Listen::DEFAULT, error)).ok())
+        }
     }
 }
 
@@ -191,8 +203,19 @@ fn usage_of(groups: Groups) -> impl Fn() -> Usage + 'static {
 }
 
 /// The command as the user wrote it, without its arguments.
-fn name_of(config: &Config) -> String {
-    config.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+fn name_of(config: &Config) -> &OsStr {
+    config.command.first().map(OsString::as_os_str).unwrap_or_default()
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
 }
 
 /// Writes what was asked for to stdout; a reader that has gone is no failure.

@@ -191,15 +191,16 @@ impl Supervisor {
     }
 
     fn log_received(&self, received: &Received) {
-        match received.sender {
-            Sender::Outside => events::signal_received(received.signal, "outside", None),
-            Sender::Kernel => events::signal_received(received.signal, "kernel", None),
+        let command;
+        let sender = match received.sender {
+            Sender::Outside { uid } => events::Sender::Outside { uid: Some(uid) },
+            Sender::Kernel => events::Sender::Kernel,
             Sender::Process { pid, uid } => {
-                let command = tree::command(&self.setting.proc_root, pid);
-                let sender = Some((pid, uid, command.as_deref()));
-                events::signal_received(received.signal, "process", sender);
+                command = tree::command(&self.setting.proc_root, pid);
+                events::Sender::Process { pid, uid, command: command.as_deref() }
             }
-        }
+        };
+        events::signal_received(received.signal, sender);
     }
 
     fn reap(&mut self) {
@@ -293,7 +294,7 @@ fn log_change(change: &PhaseChange) {
             _ => None,
         };
         if let Some(reason) = reason {
-            events::drain_finished(change.elapsed, reason);
+            events::drain_finished(change.elapsed, reason, None);
         }
     }
     events::phase_changed(change.from, change.to, change.cause.as_str(), change.elapsed);

@@ -4,11 +4,14 @@
 //! They do what they are told and report what happened. What follows from it
 //! is decided in `policy`.
 
+pub(crate) mod cgroup;
 pub(crate) mod child;
+pub(crate) mod descriptors;
 pub(crate) mod entry;
 pub(crate) mod environment;
 pub(crate) mod reaper;
 pub(crate) mod signals;
+pub(crate) mod stderr;
 pub(crate) mod subreaper;
 pub(crate) mod terminal;
 pub(crate) mod tree;

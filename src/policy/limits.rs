@@ -1,4 +1,20 @@
 //! What the cgroups allow: the text of the kernel's files in, `Limits` out.
+//!
+//! `layout` finds the directories, `values` reads one file's text, and this
+//! file takes the lowest of what they say. The texts come from a function, so
+//! that only those are fetched that matter. Nothing here fails: whatever cannot
+//! be understood limits nothing and becomes a warning.
+
+mod layout;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use layout::{CGROUP, Group, Layout, MEMINFO, MOUNTINFO, USUAL_MOUNT, Version};
+pub(crate) use values::throttling;
+use values::{Expected, Parsed};
+
+const STATUS: &str = "/proc/self/status";
 
 /// The effective limits: the smallest that holds at any visible level.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -8,6 +24,10 @@ pub(crate) struct Limits {
     pub(crate) cpus: Option<Limit<f64>>,
     pub(crate) memory_bytes: Option<Limit<u64>>,
     pub(crate) pids: Option<Limit<u64>>,
+    /// How many CPUs the process may run on, at least 1: the smaller of its
+    /// affinity and its cpuset, whether or not that is less than the machine
+    /// has.
+    pub(crate) affinity: Option<u32>,
 }
 
 /// A limit and where it was found: the file, for instance
@@ -27,3 +47,223 @@ pub(crate) enum CgroupKind {
     #[default]
     None,
 }
+
+impl CgroupKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::Hybrid => "hybrid",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A file's bytes, `None` when there is no such file, or why it cannot be read.
+pub(crate) type Text = Result<Option<Vec<u8>>, String>;
+
+/// What `find` found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) limits: Limits,
+    pub(crate) layout: Layout,
+    /// One line each, without an end.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Finds the effective limits of the process. `online` is the number of CPUs
+/// that the machine has in use; `read` gives the text of a file by the path
+/// under which the user would find it.
+pub(crate) fn find(online: Option<u32>, read: impl FnMut(&Path) -> Text) -> Found {
+    let mut search = Search { read, warnings: Vec::new(), has_seen_a_limit_file: false };
+    let mut layout = search.layout();
+    let (cpus, affinity) = search.cpus(&layout, online);
+    let memory_bytes = search.memory_bytes(&layout);
+    let pids = search.lowest(layout.pids.as_ref(), |search, dir, _| {
+        search.limit(dir.join("pids.max"), values::amount)
+    });
+    if layout.is_guessed && !search.has_seen_a_limit_file {
+        layout.kind = CgroupKind::None;
+    }
+    let limits = Limits { cgroup: layout.kind, cpus, memory_bytes, pids, affinity };
+    Found { limits, layout, warnings: search.warnings }
+}
+
+/// How many CPUs a list such as that of `/sys/devices/system/cpu/online` names.
+pub(crate) fn cpu_count(list: &[u8]) -> Option<u32> {
+    values::cpu_list(&String::from_utf8_lossy(list)).ok().flatten()
+}
+
+struct Search<Read> {
+    read: Read,
+    warnings: Vec<String>,
+    has_seen_a_limit_file: bool,
+}
+
+impl<Read: FnMut(&Path) -> Text> Search<Read> {
+    fn layout(&mut self) -> Layout {
+        let cgroup = (self.read)(Path::new(CGROUP)).and_then(must_exist);
+        let mountinfo = (self.read)(Path::new(MOUNTINFO)).and_then(must_exist);
+        match (&cgroup, &mountinfo) {
+            (Ok(_), Ok(_)) => {}
+            (Err(cause), Ok(_)) => self.warn(format!(
+                "cannot read {CGROUP}: {cause}; limits are taken from the cgroup mount points"
+            )),
+            (Ok(_), Err(cause)) => self.warn(format!(
+                "cannot read {MOUNTINFO}: {cause}; limits are looked for below {USUAL_MOUNT}"
+            )),
+            (Err(cause), Err(_)) => self.warn(format!(
+                "cannot read {CGROUP} and {MOUNTINFO}: {cause}; no cgroup limit is known"
+            )),
+        }
+        let layout = Layout::new(cgroup.ok().as_deref(), mountinfo.ok().as_deref());
+        for (file, lines) in
+            [(CGROUP, layout.skipped.cgroup), (MOUNTINFO, layout.skipped.mountinfo)]
+        {
+            if lines > 0 {
+                self.warn(format!("cannot use {lines} of the lines in {file}: skipped"));
+            }
+        }
+        layout
+    }
+
+    /// The limit in CPUs, and how many the process may run on.
+    fn cpus(&mut self, layout: &Layout, online: Option<u32>) -> (Option<Limit<f64>>, Option<u32>) {
+        let quota = self.lowest(layout.cpu.as_ref(), Self::quota);
+        let cpuset = self.lowest(layout.cpuset.as_ref(), |search, dir, version| {
+            let file = match version {
+                Version::V1 => "cpuset.effective_cpus",
+                Version::V2 => "cpuset.cpus.effective",
+            };
+            search.limit(dir.join(file), values::cpu_list)
+        });
+        let affinity = self
+            .file(Path::new(STATUS), values::affinity)
+            .map(|value| Limit { value, source: "affinity".to_owned() });
+        // The kernel narrows the affinity to the cpuset: when they agree, the
+        // cpuset is the reason.
+        let usable = lower(cpuset, affinity);
+        let count = usable.as_ref().map(|limit| limit.value);
+        // Running on every CPU of the machine is no limit; below a quota it
+        // still counts, for a quota may be larger than the machine.
+        let is_limit = |limit: &Limit<u32>| {
+            quota.is_some() || online.is_some_and(|online| limit.value < online)
+        };
+        let usable = usable
+            .filter(is_limit)
+            .map(|limit| Limit { value: f64::from(limit.value), source: limit.source });
+        (lower(quota, usable), count)
+    }
+
+    fn quota(&mut self, dir: &Path, version: Version) -> Option<Limit<f64>> {
+        match version {
+            Version::V2 => self.limit(dir.join("cpu.max"), values::cpu_max),
+            Version::V1 => {
+                let quota = self.limit(dir.join("cpu.cfs_quota_us"), values::cfs_quota)?;
+                // A quota without its period is as odd as an empty one.
+                let path = dir.join("cpu.cfs_period_us");
+                let text = self.text(&path).unwrap_or_default();
+                let period = self.parsed(&path, &text, values::cfs_period)?;
+                let value = values::cpus(quota.value, period)?;
+                Some(Limit { value, source: quota.source })
+            }
+        }
+    }
+
+    fn memory_bytes(&mut self, layout: &Layout) -> Option<Limit<u64>> {
+        let group = layout.memory.as_ref()?;
+        let visible = self.lowest(Some(group), |search, dir, version| {
+            let file = match version {
+                Version::V1 => "memory.limit_in_bytes",
+                Version::V2 => "memory.max",
+            };
+            search.limit(dir.join(file), values::amount)
+        });
+        let hierarchical = match (group.version, group.levels.first()) {
+            (Version::V1, Some(own)) => {
+                self.limit(own.join("memory.stat"), values::hierarchical_memory_limit)
+            }
+            (Version::V1 | Version::V2, _) => None,
+        };
+        let limit = lower(visible, hierarchical)?;
+        // lxcfs puts the limit itself into MemTotal, which is then no measure
+        // of whether it limits anything.
+        if !layout.meminfo_is_covered
+            && let Ok(Some(meminfo)) = (self.read)(Path::new(MEMINFO))
+            && let Some(total) = values::mem_total(&String::from_utf8_lossy(&meminfo))
+            && limit.value >= total
+        {
+            return None;
+        }
+        Some(limit)
+    }
+
+    /// The lowest limit over the levels of a group; of equal ones that of the
+    /// group nearest to the process.
+    fn lowest<T: PartialOrd>(
+        &mut self,
+        group: Option<&Group>,
+        limit_at: impl Fn(&mut Self, &Path, Version) -> Option<Limit<T>>,
+    ) -> Option<Limit<T>> {
+        let group = group?;
+        group
+            .levels
+            .iter()
+            .fold(None, |lowest, dir| lower(lowest, limit_at(self, dir, group.version)))
+    }
+
+    fn limit<T>(&mut self, path: PathBuf, parse: fn(&str) -> Parsed<T>) -> Option<Limit<T>> {
+        let value = self.file(&path, parse)?;
+        Some(Limit { value, source: path.display().to_string() })
+    }
+
+    /// What a file says; nothing when it does not exist, as at the root of v2
+    /// or where a controller is not turned on.
+    fn file<T>(&mut self, path: &Path, parse: fn(&str) -> Parsed<T>) -> Option<T> {
+        let text = self.text(path)?;
+        self.parsed(path, &text, parse)
+    }
+
+    fn text(&mut self, path: &Path) -> Option<String> {
+        match (self.read)(path) {
+            Ok(bytes) => {
+                let bytes = bytes?;
+                self.has_seen_a_limit_file |= path != Path::new(STATUS);
+                let text = String::from_utf8(bytes);
+                Some(text.unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+            }
+            Err(cause) => {
+                self.warn(format!("cannot read {}: {cause}", path.display()));
+                None
+            }
+        }
+    }
+
+    fn parsed<T>(&mut self, path: &Path, text: &str, parse: fn(&str) -> Parsed<T>) -> Option<T> {
+        parse(text).unwrap_or_else(|Expected(expected)| {
+            let start: String = text.trim_end().chars().take(40).collect();
+            self.warn(format!("cannot use {} {start:?}: expected {expected}", path.display()));
+            None
+        })
+    }
+
+    fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+}
+
+fn must_exist(text: Option<Vec<u8>>) -> Result<Vec<u8>, String> {
+    text.ok_or_else(|| "No such file or directory".to_owned())
+}
+
+/// The lower of two limits, the first when they are equal.
+fn lower<T: PartialOrd>(first: Option<Limit<T>>, second: Option<Limit<T>>) -> Option<Limit<T>> {
+    match (first, second) {
+        (Some(first), Some(second)) if second.value < first.value => Some(second),
+        (None, second) => second,
+        (first, _) => first,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,43 +1,122 @@
-//! placeholder until the configuration branch is merged
-use super::signal::Signal;
+//! The arithmetic of a stop: how the grace period is divided.
+//!
+//! Owns the durations and what follows from them. It never reads a clock: the
+//! moment of the stop request comes in, instants go out.
+
 use std::time::{Duration, Instant};
+
+/// How long each part of a stop may take. `drain_delay + reserve < grace`, so
+/// that the child always has some time between its stop signal and SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StopPlan {
+    /// From the platform's stop signal to its SIGKILL.
     pub(crate) grace: Duration,
+    /// From "not ready" to the child's stop signal.
     pub(crate) drain_delay: Duration,
+    /// castoff's own SIGKILL comes this long before the end of `grace`.
     pub(crate) reserve: Duration,
 }
-#[derive(Debug, PartialEq, Eq)]
+
+/// The drain and the reserve together use up the grace period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DoesNotFit;
+
 impl StopPlan {
+    /// The plan, unless it would leave the child no time at all.
     pub(crate) fn new(
         grace: Duration,
         drain_delay: Duration,
         reserve: Duration,
     ) -> Result<Self, DoesNotFit> {
-        Ok(Self { grace, drain_delay, reserve })
+        if drain_delay.saturating_add(reserve) < grace {
+            Ok(Self { grace, drain_delay, reserve })
+        } else {
+            Err(DoesNotFit)
+        }
     }
-    pub(crate) fn deadline(&self, at: Instant) -> Instant {
-        at + self.budget()
+
+    /// The reserve for a grace period when none is set: a tenth of it, at most
+    /// 2 s, in whole microseconds because nothing finer can be configured.
+    pub(crate) fn default_reserve(grace: Duration) -> Duration {
+        let tenth = grace / 10;
+        let tenth =
+            tenth.saturating_sub(Duration::from_nanos(u64::from(tenth.subsec_nanos() % 1000)));
+        tenth.min(Duration::from_secs(2))
     }
-    pub(crate) fn drain_until(&self, at: Instant) -> Instant {
-        at + self.drain_delay
-    }
-    pub(crate) fn grace_end(&self, at: Instant) -> Instant {
-        at + self.grace
-    }
+
+    /// What castoff allows itself for the whole stop before it kills.
     pub(crate) fn budget(&self) -> Duration {
         self.grace.saturating_sub(self.reserve)
     }
+
+    /// When castoff kills what is left, for a stop requested at that time.
+    pub(crate) fn deadline(&self, stop_requested_at: Instant) -> Instant {
+        stop_requested_at + self.budget()
+    }
+
+    /// When the child gets its stop signal at the latest.
+    pub(crate) fn drain_until(&self, stop_requested_at: Instant) -> Instant {
+        stop_requested_at + self.drain_delay
+    }
 }
+
+/// When readiness turns off once a stop was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadinessOnStop {
+    /// At the stop request.
     Immediate,
+    /// When the child gets its stop signal.
     AfterDrain,
+    /// Only when the child has gone.
     Never,
 }
+
+/// What the child gets when castoff was asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopSignal {
+    /// The signal that castoff received.
     Received,
-    Fixed(Signal),
+    /// Always this one.
+    Fixed(super::signal::Signal),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_child_always_has_some_time() {
+        assert!(StopPlan::new(s(10), s(7), s(2)).is_ok());
+        assert_eq!(StopPlan::new(s(10), s(8), s(2)), Err(DoesNotFit));
+        assert_eq!(StopPlan::new(s(10), s(0), s(11)), Err(DoesNotFit));
+        assert_eq!(StopPlan::new(s(0), s(0), s(0)), Err(DoesNotFit));
+        assert_eq!(StopPlan::new(s(10), Duration::MAX, Duration::MAX), Err(DoesNotFit));
+    }
+
+    #[test]
+    fn the_instants_follow_from_the_stop_request() {
+        let plan = StopPlan::new(s(30), s(5), s(2)).unwrap();
+        let now = Instant::now();
+        assert_eq!(plan.budget(), s(28));
+        assert_eq!(plan.drain_until(now), now + s(5));
+        assert_eq!(plan.deadline(now), now + s(28));
+    }
+
+    #[test]
+    fn the_default_reserve_is_a_tenth_and_at_most_two_seconds() {
+        for (grace, reserve) in [
+            (s(30), s(2)),
+            (s(20), s(2)),
+            (s(10), s(1)),
+            (Duration::from_millis(500), Duration::from_millis(50)),
+            (Duration::from_micros(15), Duration::from_micros(1)),
+            (s(0), s(0)),
+        ] {
+            assert_eq!(StopPlan::default_reserve(grace), reserve, "{grace:?}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::signals::Received;
+use super::signals::{Received, Sender, with_all_blocked};
 use super::terminal::Terminal;
 use crate::policy::signal::Signal;
 
@@ -83,9 +83,12 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
     // execve or ended: what it borrows lives that long, and no signal can be
     // forwarded to it too early. With CLONE_VM nothing is copied.
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: as above; `child_half` makes only system calls.
-    let pid =
-        unsafe { libc::clone(child_half, top.cast(), flags, (&raw mut half).cast::<c_void>()) };
+    // Blocked, for until it resets them the child has castoff's own handlers.
+    let pid = with_all_blocked(|| {
+        let argument = (&raw mut half).cast::<c_void>();
+        // SAFETY: as above; `child_half` makes only system calls.
+        unsafe { libc::clone(child_half, top.cast(), flags, argument) }
+    });
     let pid = Errno::result(pid).map_err(SpawnError::Clone)?;
     // SAFETY: `half` lives; volatile, for the child has written it meanwhile.
     match unsafe { ptr::read_volatile(&raw const half.failure) } {
@@ -221,7 +224,7 @@ pub(crate) fn signal(child: Pid, to_group: bool, signal: Signal) -> Result<(), E
 /// As `signal`.
 pub(crate) fn forward(child: Pid, to_group: bool, received: &Received) -> Result<(), Errno> {
     match (received.value, received.sender) {
-        (Some(value), super::signals::Sender::Process { pid, uid }) if !to_group => {
+        (Some(value), Sender::Process { pid, uid }) if !to_group => {
             queue(child, received.signal, value, pid, uid)
         }
         _ => signal(child, to_group, received.signal),

@@ -32,7 +32,7 @@ pub(crate) struct Received {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sender {
     /// A process that this pid namespace cannot see: the container's runtime.
-    Outside,
+    Outside { uid: u32 },
     /// The kernel itself: a terminal, a timer, a child's end.
     Kernel,
     /// A process of this namespace.
@@ -44,7 +44,7 @@ impl Received {
         let sender = match (code, pid) {
             // SI_USER is 0, what other processes may claim is below.
             (1.., _) => Sender::Kernel,
-            (_, 0) => Sender::Outside,
+            (_, 0) => Sender::Outside { uid },
             (_, pid) => Sender::Process { pid, uid },
         };
         let value = (code == libc::SI_QUEUE).then_some(value);
@@ -91,7 +91,7 @@ impl Signals {
         // SAFETY: SignalFd owns its descriptor and gives out no other.
         let rest = unsafe { AsyncFd::register_with_interest(rest, Interest::READABLE) }?;
         let stops = SignalsInfo::new(stop_on.iter().map(|signal| signal.number()))?;
-        change_mask(libc::SIG_UNBLOCK, stop_mask)?;
+        change_mask(libc::SIG_UNBLOCK, stop_mask);
         Ok(Self { rest, stops, inherited })
     }
 
@@ -192,16 +192,26 @@ fn bit(signal: Signal) -> u64 {
     1 << (signal.number() - 1)
 }
 
-fn change_mask(how: i32, mask: u64) -> io::Result<()> {
-    // SAFETY: the mask lives across the call and has the size that is given.
-    let done = unsafe {
+/// Runs `act` with every signal blocked, and whatever it starts begins so.
+pub(super) fn with_all_blocked<T>(act: impl FnOnce() -> T) -> T {
+    let before = change_mask(libc::SIG_SETMASK, u64::MAX);
+    let result = act();
+    change_mask(libc::SIG_SETMASK, before);
+    result
+}
+
+/// Returns the mask as it was. Cannot fail: `how` is one of the three.
+fn change_mask(how: i32, mask: u64) -> u64 {
+    let mut before = 0_u64;
+    // SAFETY: both masks live across the call and have the size that is given.
+    unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
             how,
             &raw const mask,
-            std::ptr::null_mut::<u64>(),
+            &raw mut before,
             size_of::<u64>(),
-        )
-    };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        );
+    }
+    before
 }

@@ -5,4 +5,5 @@
 //! asserted about how fast a step is. `support` holds what they share.
 #![expect(clippy::tests_outside_test_module, reason = "the whole binary is tests")]
 
+mod exit_code;
 mod support;

@@ -1,0 +1,154 @@
+//! The configuration: from arguments and variables to one typed value.
+//!
+//! Owns the order flag, variable, file, default and the rule that everything
+//! wrong is told at once. It reads the files that settings name and nothing
+//! else of the system; `run` calls it before anything is started.
+
+mod args;
+mod environment;
+mod error;
+mod file;
+mod help;
+mod options;
+mod settings;
+mod value;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub(crate) use error::ConfigErrors;
+pub(crate) use value::{Listen, LogLevel};
+
+use crate::policy::exit::ExitMap;
+use crate::policy::runtime_env::Sizing;
+use crate::policy::signal::Signal;
+use crate::policy::stop_plan::{ReadinessOnStop, StopPlan, StopSignal};
+use args::{CommandLine, Wanted};
+use error::ConfigError;
+use options::Key;
+use settings::{Given, Settings};
+
+/// Everything that was decided before the start.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    pub(crate) stop_plan: StopPlan,
+    pub(crate) readiness_on_stop: ReadinessOnStop,
+    /// Signals that begin the stop sequence: at least one, each once, none
+    /// that cannot be handled.
+    pub(crate) stop_on: Vec<Signal>,
+    pub(crate) stop_signal: StopSignal,
+    pub(crate) exit_map: ExitMap,
+    pub(crate) listen: Listen,
+    pub(crate) sizing: Sizing,
+    pub(crate) cgroup_root: PathBuf,
+    pub(crate) proc_root: PathBuf,
+    pub(crate) log_level: LogLevel,
+    /// Signals go to the child's process group (`-g`).
+    pub(crate) signal_group: bool,
+    /// What castoff gets when its own parent dies (`-p`); it can be caught.
+    pub(crate) parent_death_signal: Option<Signal>,
+    /// Reaped orphans are worth a warning (`-w`).
+    pub(crate) warn_on_orphans: bool,
+    /// COMMAND and its arguments; never empty.
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What castoff is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Invocation {
+    Supervise(Box<Config>),
+    /// Write this to stdout and exit with 0.
+    Print(String),
+}
+
+/// Reads the command line (without castoff's own name), the environment and
+/// the files that they name. The errors are everything that is wrong.
+pub(crate) fn load(
+    args: impl IntoIterator<Item = OsString>,
+    env: &[(OsString, OsString)],
+) -> Result<Invocation, ConfigErrors> {
+    let mut errors = Vec::new();
+    let line = args::read(args, &mut errors);
+    match line.wanted {
+        Wanted::Help => return Ok(Invocation::Print(help::text())),
+        Wanted::Version => {
+            let version = concat!("castoff ", env!("CARGO_PKG_VERSION"), "\n");
+            return Ok(Invocation::Print(version.to_owned()));
+        }
+        Wanted::Supervise | Wanted::PrintConfig => {}
+    }
+    let (mut settings, plan) = resolve(&line, env, &mut errors);
+    if line.wanted == Wanted::Supervise && line.command.is_empty() {
+        errors.push(ConfigError::NoCommand);
+    }
+    match plan {
+        Some(_) if errors.is_empty() && line.wanted == Wanted::PrintConfig => {
+            Ok(Invocation::Print(settings.print()))
+        }
+        Some(plan) if errors.is_empty() => {
+            Ok(Invocation::Supervise(Box::new(assemble(settings, plan, line))))
+        }
+        _ => Err(ConfigErrors(errors)),
+    }
+}
+
+/// Applies file, variables and flags, so that the stronger comes later.
+fn resolve(
+    line: &CommandLine,
+    env: &[(OsString, OsString)],
+    errors: &mut Vec<ConfigError>,
+) -> (Settings, Option<StopPlan>) {
+    let environment = environment::read(env, errors);
+    let mut settings = Settings::new(environment.in_kubernetes);
+    let given = || environment.given.iter().chain(&line.given).filter(|given| !is_empty(given));
+
+    if let Some(named) = given().rfind(|given| given.setting.key == Key::Config) {
+        let path = PathBuf::from(named.text.as_deref().unwrap_or_default());
+        let name = named.origin.given(named.setting, &format!("{path:?}"));
+        if let Some(text) = file::read(&path, name, errors) {
+            for given in file::parse(&path, &text, errors).iter().filter(|given| !is_empty(given)) {
+                settings.apply(given, errors);
+            }
+        }
+    }
+    for given in given() {
+        settings.apply(given, errors);
+    }
+    if let Some(seconds) = environment.platform_grace {
+        settings.apply_platform_grace(seconds, errors);
+    }
+    settings.adjust(&line.exit_zero_for, line.verbosity);
+    let plan = settings.stop_plan(errors);
+    (settings, plan)
+}
+
+/// Empty means unset, whoever says it.
+fn is_empty(given: &Given<'_>) -> bool {
+    given.text.as_deref().is_some_and(|text| text.is_empty())
+}
+
+fn assemble(settings: Settings, stop_plan: StopPlan, line: CommandLine) -> Config {
+    Config {
+        stop_plan,
+        readiness_on_stop: settings.readiness_on_stop.value,
+        stop_on: settings.stop_on.value.0,
+        stop_signal: settings.stop_signal.value,
+        exit_map: settings.exit_map.value,
+        listen: settings.health_listen.value,
+        sizing: Sizing {
+            profiles: settings.sizing.value.0,
+            rounding: settings.cpu_rounding.value,
+            memory_ratio: settings.memory_ratio.value.0,
+        },
+        cgroup_root: settings.cgroup_root.value,
+        proc_root: settings.proc_root.value,
+        log_level: settings.log_level.value,
+        signal_group: line.signal_group,
+        parent_death_signal: line.parent_death_signal,
+        warn_on_orphans: line.warn_on_orphans,
+        command: line.command,
+    }
+}
+
+#[cfg(test)]
+mod tests;

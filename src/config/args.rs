@@ -1,0 +1,170 @@
+//! The command line: castoff's own flags, then COMMAND and its arguments.
+//!
+//! Owns what is a flag and where COMMAND begins. Whatever stands after COMMAND
+//! is passed on byte by byte.
+
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+
+use lexopt::{Arg, Parser};
+
+use super::error::ConfigError;
+use super::options::{FLAGS, SETTINGS, Setting, nearest};
+use super::settings::{Given, Origin};
+use super::value::exit_code;
+use crate::policy::signal::Signal;
+
+/// Words that name sub-commands when they stand first.
+const RESERVED: [&str; 3] = ["check", "explain", "probe"];
+
+const CATCHABLE: &str = "a signal such as SIGTERM, but not SIGKILL or SIGSTOP";
+const EXIT_CODE: &str = "an exit code from 0 to 255";
+
+/// What the command line asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Wanted {
+    #[default]
+    Supervise,
+    PrintConfig,
+    Help,
+    Version,
+}
+
+/// The command line, taken apart.
+#[derive(Debug, Default)]
+pub(super) struct CommandLine {
+    pub(super) wanted: Wanted,
+    pub(super) given: Vec<Given<'static>>,
+    pub(super) signal_group: bool,
+    pub(super) parent_death_signal: Option<Signal>,
+    pub(super) warn_on_orphans: bool,
+    /// How often `-v` was given.
+    pub(super) verbosity: usize,
+    /// The codes of `-e`.
+    pub(super) exit_zero_for: Vec<u8>,
+    /// COMMAND and its arguments; empty when there is none.
+    pub(super) command: Vec<OsString>,
+}
+
+/// Takes the command line apart; `args` begin after castoff's own name.
+/// `--help` and `--version` count before anything that is wrong.
+pub(super) fn read(
+    args: impl IntoIterator<Item = OsString>,
+    errors: &mut Vec<ConfigError>,
+) -> CommandLine {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let mut line = CommandLine::default();
+    if let Some(name) = RESERVED.into_iter().find(|word| args.first().is_some_and(|f| f == word)) {
+        errors.push(ConfigError::SubCommand { name: name.to_owned() });
+        line.command = args;
+        return line;
+    }
+    let mut parser = Parser::from_args(args);
+    loop {
+        match parser.next() {
+            Ok(None) => break,
+            Ok(Some(Arg::Value(command))) => {
+                line.command.push(command);
+                // Only a flag's unused value could be an error, and none is open.
+                line.command.extend(parser.raw_args().into_iter().flatten());
+                break;
+            }
+            Ok(Some(Arg::Short('h') | Arg::Long("help"))) => {
+                line.wanted = Wanted::Help;
+                break;
+            }
+            Ok(Some(Arg::Short('V') | Arg::Long("version"))) => {
+                line.wanted = Wanted::Version;
+                break;
+            }
+            Ok(Some(Arg::Long("print-config"))) => line.wanted = Wanted::PrintConfig,
+            Ok(Some(Arg::Long(name))) => match Setting::by_flag(name) {
+                Some(setting) => line.read_setting(setting, &mut parser, errors),
+                None => {
+                    errors.push(unknown(format!("--{name}"), name));
+                    parser.optional_value();
+                }
+            },
+            Ok(Some(Arg::Short(letter))) => line.read_short(letter, &mut parser, errors),
+            Err(lexopt::Error::UnexpectedValue { option, value }) => {
+                errors.push(ConfigError::UnexpectedValue { flag: option, value });
+            }
+            // The parser's other errors come from methods that are not called here.
+            Err(_) => {}
+        }
+    }
+    line
+}
+
+impl CommandLine {
+    fn read_setting(
+        &mut self,
+        setting: &'static Setting,
+        parser: &mut Parser,
+        errors: &mut Vec<ConfigError>,
+    ) {
+        let flag = || setting.flag_name();
+        let Some(value) = required(parser, flag, setting.expected, errors) else { return };
+        let text = Some(Cow::Owned(value));
+        self.given.push(Given { setting, text, origin: Origin::Flag, source: None });
+    }
+
+    /// tini's flags.
+    fn read_short(&mut self, letter: char, parser: &mut Parser, errors: &mut Vec<ConfigError>) {
+        let flag = || format!("-{letter}");
+        let expected = if letter == 'e' { EXIT_CODE } else { CATCHABLE };
+        match letter {
+            's' => {}
+            'g' => self.signal_group = true,
+            'v' => self.verbosity += 1,
+            'w' => self.warn_on_orphans = true,
+            'e' | 'p' => {
+                let Some(value) = required(parser, flag, expected, errors) else { return };
+                let is_good = if letter == 'e' {
+                    let code = value.to_str().and_then(exit_code);
+                    self.exit_zero_for.extend(code);
+                    code.is_some()
+                } else {
+                    self.parent_death_signal = catchable(&value);
+                    self.parent_death_signal.is_some()
+                };
+                if !is_good {
+                    errors.push(ConfigError::Value {
+                        given: format!("-{letter} {value:?}"),
+                        expected,
+                    });
+                }
+            }
+            _ => {
+                errors.push(unknown(flag(), ""));
+                // The rest of the word means nothing either.
+                parser.optional_value();
+            }
+        }
+    }
+}
+
+fn catchable(text: &OsStr) -> Option<Signal> {
+    text.to_str()?.parse().ok().filter(|signal: &Signal| !signal.is_uncatchable())
+}
+
+fn required(
+    parser: &mut Parser,
+    flag: impl Fn() -> String,
+    expected: &'static str,
+    errors: &mut Vec<ConfigError>,
+) -> Option<OsString> {
+    let value = parser.value().ok();
+    if value.is_none() {
+        errors.push(ConfigError::MissingValue { flag: flag(), expected });
+    }
+    value
+}
+
+fn unknown(flag: String, name: &str) -> ConfigError {
+    let words = SETTINGS.iter().map(|setting| setting.word);
+    let nearest =
+        nearest(&name.replace('-', "_"), words.chain(FLAGS.iter().filter_map(|f| f.long)))
+            .map(|word| format!("--{}", word.replace('_', "-")));
+    ConfigError::Unknown { name: flag, what: "flag", nearest }
+}

@@ -1,0 +1,79 @@
+//! What can be wrong with a configuration, and how it is told.
+//!
+//! Every error names the setting as the user wrote it. They are collected and
+//! printed together; nothing is started while there is one.
+
+use std::fmt;
+use std::io;
+
+/// Everything that is wrong, in the order in which it was found: the command
+/// line, the variables, the file, then what the values mean together.
+#[derive(Debug)]
+pub(crate) struct ConfigErrors(pub(super) Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    /// Lines for stderr, with a newline between them and none at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, error) in self.0.iter().enumerate() {
+            let newline = if nth == 0 { "" } else { "\n" };
+            write!(f, "{newline}castoff: {error}")?;
+            if let Some(hint) = error.hint() {
+                write!(f, "\nhint: {hint}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// One thing that is wrong. `given` is a name with its value, as written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConfigError {
+    #[error("cannot use {given}: expected {expected}")]
+    Value { given: String, expected: &'static str },
+    /// Without the value: a name that castoff does not know may hold a secret.
+    #[error("cannot use {}: no such {what}, {}", name.escape_debug(), or_help(nearest))]
+    Unknown { name: String, what: &'static str, nearest: Option<String> },
+    #[error("cannot use {0} and {0}_FILE: only one of them may be set")]
+    Both(String),
+    #[error("cannot read {given}: {cause}")]
+    Read { given: String, cause: io::Error },
+    #[error("cannot read {place}: {cause}")]
+    Syntax { place: String, cause: String },
+    #[error("cannot use {flag}: a value is missing, expected {expected}")]
+    MissingValue { flag: String, expected: &'static str },
+    #[error("cannot use {flag}={value:?}: {flag} takes no value")]
+    UnexpectedValue { flag: String, value: std::ffi::OsString },
+    #[error("cannot run the sub-command {name}: castoff {} has none", env!("CARGO_PKG_VERSION"))]
+    SubCommand { name: String },
+    #[error("cannot start: COMMAND is missing")]
+    NoCommand,
+    #[error(
+        "cannot fit the stop into {grace}: {drain} + {reserve} = {sum} leave the child no time"
+    )]
+    DoesNotFit { grace: String, drain: String, reserve: String, sum: String },
+}
+
+impl ConfigError {
+    /// What cures it, where one act does.
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::SubCommand { name } => {
+                Some(format!("castoff -- {name} runs a program of that name"))
+            }
+            Self::NoCommand => Some("castoff [OPTIONS] [--] COMMAND [ARG...]".to_owned()),
+            Self::DoesNotFit { .. } => Some(
+                "give more grace, on the platform too, or make the drain delay shorter".to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+fn or_help(nearest: &Option<String>) -> String {
+    nearest.as_ref().map_or_else(
+        || "see castoff --help".to_owned(),
+        |nearest| format!("the nearest is {nearest}"),
+    )
+}

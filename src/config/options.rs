@@ -1,0 +1,370 @@
+//! The one table of settings, and the flags that are none.
+//!
+//! Flag, variable and TOML key are the same word in three spellings, so that
+//! they cannot drift apart; `--help`, `--print-config` and the README's table
+//! are made from these rows. It holds no values and parses none.
+
+/// A setting: its names are derived from `word`, as the `*_name` methods show.
+#[derive(Debug)]
+pub(super) struct Setting {
+    pub(super) key: Key,
+    /// The TOML key: `grace_period`.
+    pub(super) word: &'static str,
+    /// What stands for the value in `--help`.
+    pub(super) takes: &'static str,
+    pub(super) form: Form,
+    pub(super) default: &'static str,
+    /// Completes "expected ..." in an error.
+    pub(super) expected: &'static str,
+    pub(super) help: &'static str,
+}
+
+/// The place of a setting in the program; one for each row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Config,
+    GracePeriod,
+    KillReserve,
+    DrainDelay,
+    ReadinessOnStop,
+    StopOn,
+    StopSignal,
+    ExitMap,
+    HealthListen,
+    Sizing,
+    CpuRounding,
+    MemoryRatio,
+    CgroupRoot,
+    ProcRoot,
+    LogLevel,
+}
+
+/// The TOML types that may give the value; a string always may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Nothing but a string.
+    Text,
+    /// An integer or a float.
+    Number,
+    /// An array of strings or integers.
+    List,
+}
+
+const DURATION: &str = "a duration such as 5s, 500ms or 1m30s, at most 720h";
+const PATH: &str = "a path";
+
+/// Every setting, in the order of `--help`.
+pub(super) static SETTINGS: [Setting; 15] = [
+    Setting {
+        key: Key::Config,
+        word: "config",
+        takes: "FILE",
+        form: Form::Text,
+        default: "none",
+        expected: PATH,
+        help: "TOML file with the settings below as keys. It must exist.",
+    },
+    Setting {
+        key: Key::GracePeriod,
+        word: "grace_period",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "10s; 30s in Kubernetes; TERMINATION_GRACE_PERIOD_SECONDS when present",
+        expected: DURATION,
+        help: "What the platform gives between its stop signal and its SIGKILL. In Kubernetes \
+               means: when KUBERNETES_SERVICE_HOST is set.",
+    },
+    Setting {
+        key: Key::KillReserve,
+        word: "kill_reserve",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "a tenth of the grace period, at most 2s",
+        expected: DURATION,
+        help: "castoff's own SIGKILL comes this long before the end of the grace period. \
+               Reserve and drain delay together must be shorter than the grace period.",
+    },
+    Setting {
+        key: Key::DrainDelay,
+        word: "drain_delay",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "0s; 5s in Kubernetes",
+        expected: DURATION,
+        help: "Time between \"not ready\" and the child's stop signal, in which the child still \
+               serves and load balancers learn that it will not for long.",
+    },
+    Setting {
+        key: Key::ReadinessOnStop,
+        word: "readiness_on_stop",
+        takes: "WHEN",
+        form: Form::Text,
+        default: "immediate",
+        expected: "immediate, after-drain or never",
+        help: "When readiness turns off once a stop was requested: immediate, after-drain or never.",
+    },
+    Setting {
+        key: Key::StopOn,
+        word: "stop_on",
+        takes: "SIGNAL,...",
+        form: Form::List,
+        default: "SIGTERM,SIGINT",
+        expected: "signals such as SIGTERM,SIGINT, but none of SIGKILL, SIGSTOP, SIGCHLD, \
+                   SIGILL, SIGBUS, SIGFPE, SIGSEGV, 32 and 33",
+        help: "Signals that begin the stop sequence. Every other signal is forwarded at once. \
+               SIGQUIT is not among them: to a JVM or Go it means a thread dump.",
+    },
+    Setting {
+        key: Key::StopSignal,
+        word: "stop_signal",
+        takes: "SIGNAL",
+        form: Form::Number,
+        default: "received",
+        expected: "received or a signal such as SIGQUIT, QUIT, 3 or SIGRTMIN+3, but not SIGSTOP",
+        help: "The signal that stops the child: the one received, or always the same one \
+               (SIGQUIT, QUIT, 3, SIGRTMIN+3).",
+    },
+    Setting {
+        key: Key::ExitMap,
+        word: "exit_map",
+        takes: "FROM:TO,...",
+        form: Form::List,
+        default: "none",
+        expected: "pairs of exit codes from 0 to 255, such as 143:0,130:0",
+        help: "Exit codes of the child that castoff replaces with others, such as 143:0,130:0.",
+    },
+    Setting {
+        key: Key::HealthListen,
+        word: "health_listen",
+        takes: "ADDRESS",
+        form: Form::Text,
+        default: "[::]:9911; 0.0.0.0:9911 without IPv6",
+        expected: "off or an IP address and a port such as [::]:9911, 127.0.0.1:9911 or :9911",
+        help: "Address of the health endpoints, or off. :9911 is every address of both \
+               families; port 0 lets the kernel choose. An address that was set and cannot be \
+               bound is an error; the default one is only a warning.",
+    },
+    Setting {
+        key: Key::Sizing,
+        word: "sizing",
+        takes: "PROFILE,...",
+        form: Form::List,
+        default: "default, which is go, openmp and python",
+        expected: "default, off or a list of go, openmp and python",
+        help: "Runtimes whose variables are derived from the container's limits: default, off, or \
+               a list of profiles. A variable that is set is never touched.",
+    },
+    Setting {
+        key: Key::CpuRounding,
+        word: "cpu_rounding",
+        takes: "MODE",
+        form: Form::Text,
+        default: "auto",
+        expected: "auto, floor or ceil",
+        help: "How a fraction of a CPU becomes a number of threads: auto (as the runtime itself \
+               would), floor or ceil.",
+    },
+    Setting {
+        key: Key::MemoryRatio,
+        word: "memory_ratio",
+        takes: "RATIO",
+        form: Form::Number,
+        default: "0.9",
+        expected: "a number above 0 and up to 1, such as 0.9",
+        help: "Share of the memory limit that is given to GOMEMLIMIT, above 0 and up to 1.",
+    },
+    Setting {
+        key: Key::CgroupRoot,
+        word: "cgroup_root",
+        takes: "PATH",
+        form: Form::Text,
+        default: "/sys/fs/cgroup",
+        expected: PATH,
+        help: "Where the cgroup file systems are mounted; for tests and odd mounts.",
+    },
+    Setting {
+        key: Key::ProcRoot,
+        word: "proc_root",
+        takes: "PATH",
+        form: Form::Text,
+        default: "/proc",
+        expected: PATH,
+        help: "Where the files of processes are read; for tests and odd mounts.",
+    },
+    Setting {
+        key: Key::LogLevel,
+        word: "log_level",
+        takes: "LEVEL",
+        form: Form::Text,
+        default: "info",
+        expected: "off, error, warn, info, debug or trace",
+        help: "What castoff logs to stderr: off, error, warn, info, debug or trace.",
+    },
+];
+
+/// A flag without variable and key.
+#[derive(Debug)]
+pub(super) struct Flag {
+    pub(super) short: Option<char>,
+    pub(super) long: Option<&'static str>,
+    pub(super) takes: &'static str,
+    pub(super) help: &'static str,
+}
+
+const fn short(short: char, takes: &'static str, help: &'static str) -> Flag {
+    Flag { short: Some(short), long: None, takes, help }
+}
+
+/// tini's flags with tini's meaning, then those that print and exit.
+pub(super) static FLAGS: [Flag; 9] = [
+    short('s', "", "Accepted for tini: castoff becomes a subreaper whenever it has to."),
+    short('g', "", "Signals go to the child's process group, not to the child alone."),
+    short('e', "CODE", "Exit with 0 when the child exits with CODE. Repeatable."),
+    short('p', "SIGNAL", "castoff gets SIGNAL when its own parent dies."),
+    short('v', "", "One level more log. Repeatable."),
+    short('w', "", "Warn about each orphan that is reaped."),
+    Flag { short: Some('h'), long: Some("help"), takes: "", help: "Print this text and exit." },
+    Flag {
+        short: Some('V'),
+        long: Some("version"),
+        takes: "",
+        help: "Print the version and exit.",
+    },
+    Flag {
+        short: None,
+        long: Some("print-config"),
+        takes: "",
+        help: "Print every setting with its origin as TOML and exit; COMMAND is not needed.",
+    },
+];
+
+impl Setting {
+    /// The row of that key.
+    pub(super) fn of(key: Key) -> &'static Self {
+        // A test finds a row for every key, so the first row stands in for none.
+        SETTINGS.iter().find(|setting| setting.key == key).unwrap_or(&SETTINGS[0])
+    }
+
+    /// `CASTOFF_GRACE_PERIOD`
+    pub(super) fn variable_name(&self) -> String {
+        format!("CASTOFF_{}", self.word.to_ascii_uppercase())
+    }
+
+    /// `--grace-period`
+    pub(super) fn flag_name(&self) -> String {
+        format!("--{}", self.word.replace('_', "-"))
+    }
+
+    /// The setting of the variable `CASTOFF_` + `suffix`. Allocates nothing:
+    /// every variable of the environment that begins with CASTOFF_ comes here.
+    pub(super) fn by_variable(suffix: &[u8]) -> Option<&'static Self> {
+        let is =
+            |word: &str| suffix.iter().copied().eq(word.bytes().map(|b| b.to_ascii_uppercase()));
+        SETTINGS.iter().find(|setting| is(setting.word))
+    }
+
+    /// The setting of the flag `--` + `name`.
+    pub(super) fn by_flag(name: &str) -> Option<&'static Self> {
+        let dashed = |b| if b == b'_' { b'-' } else { b };
+        SETTINGS.iter().find(|setting| name.bytes().eq(setting.word.bytes().map(dashed)))
+    }
+
+    /// The setting of that TOML key. A file cannot name another file.
+    pub(super) fn by_key(word: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.word == word && setting.key != Key::Config)
+    }
+}
+
+/// The known word that `word` was most likely meant to be, if any resembles it.
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Below this, what is nearest has only letters in common with what was meant.
+    const RESEMBLES: f64 = 0.8;
+    known
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= RESEMBLES)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_name_is_well_formed_and_unique() {
+        let mut seen = HashSet::new();
+        for setting in &SETTINGS {
+            let word = setting.word;
+            assert!(word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{word}");
+            assert!(
+                !word.starts_with('_') && !word.ends_with('_') && !word.contains("__"),
+                "{word}"
+            );
+            assert!(seen.insert(word), "{word} twice");
+            let variable = setting.variable_name();
+            // The first belongs to the file form; Kubernetes injects variables of the others.
+            for taken in ["_FILE", "_PORT", "_SERVICE_HOST", "_SERVICE_PORT"] {
+                assert!(!variable.ends_with(taken), "{variable}");
+            }
+        }
+        for flag in &FLAGS {
+            assert!(flag.long.is_none_or(|long| seen.insert(long)), "{flag:?} twice");
+        }
+        let shorts: HashSet<_> = FLAGS.iter().filter_map(|flag| flag.short).collect();
+        assert_eq!(shorts.len(), FLAGS.iter().filter(|flag| flag.short.is_some()).count());
+    }
+
+    #[test]
+    fn every_row_is_documented() {
+        for setting in &SETTINGS {
+            for text in [setting.takes, setting.default, setting.expected, setting.help] {
+                assert!(!text.is_empty(), "{}", setting.word);
+            }
+            assert!(
+                setting.help.ends_with('.') && !setting.help.contains("  "),
+                "{}",
+                setting.word
+            );
+            assert!(!setting.expected.ends_with('.'), "{}", setting.word);
+            // Both stand in a cell of a Markdown table.
+            assert!(!(setting.help.contains('|') || setting.default.contains('|')));
+        }
+        assert!(FLAGS.iter().all(|flag| flag.help.ends_with('.')));
+    }
+
+    #[test]
+    fn every_setting_is_found_by_each_of_its_names() {
+        for setting in &SETTINGS {
+            let key = Some(setting.key);
+            assert_eq!(key, Some(Setting::of(setting.key).key));
+            let variable = setting.variable_name();
+            let suffix = variable.strip_prefix("CASTOFF_").unwrap();
+            assert_eq!(key, Setting::by_variable(suffix.as_bytes()).map(|found| found.key));
+            let flag = setting.flag_name();
+            let name = flag.strip_prefix("--").unwrap();
+            assert_eq!(key, Setting::by_flag(name).map(|found| found.key));
+            let by_key = Setting::by_key(setting.word).map(|found| found.key);
+            assert_eq!(by_key, key.filter(|key| *key != Key::Config));
+        }
+        assert!(Setting::by_variable(b"grace_period").is_none());
+        assert!(Setting::by_flag("grace_period").is_none());
+        assert!(Setting::by_key("grace-period").is_none());
+    }
+
+    #[test]
+    fn the_nearest_name_is_the_one_that_was_meant() {
+        let near = |word| nearest(word, SETTINGS.iter().map(|setting| setting.word));
+        for (word, meant) in [
+            ("drian_delay", Some("drain_delay")),
+            ("grace", Some("grace_period")),
+            ("loglevel", Some("log_level")),
+            ("stop_signals", Some("stop_signal")),
+            ("health_port", Some("health_listen")),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(near(word), meant, "{word}");
+        }
+    }
+}

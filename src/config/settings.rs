@@ -1,0 +1,290 @@
+//! The values of all settings, each with its origin.
+//!
+//! Owns the defaults and what follows from several values together. Whoever
+//! applies values decides the precedence: the last one stays.
+
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::options::{Key, SETTINGS, Setting};
+use super::value::{Listen, LogLevel, Profiles, Ratio, StopOn, Value, duration_text};
+use crate::policy::exit::ExitMap;
+use crate::policy::runtime_env::{Profile, Rounding};
+use crate::policy::signal::Signal;
+use crate::policy::stop_plan::{ReadinessOnStop, StopPlan, StopSignal};
+
+/// What the platform may tell about its grace period.
+pub(super) const PLATFORM_GRACE: &str = "TERMINATION_GRACE_PERIOD_SECONDS";
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Default,
+    DefaultInKubernetes,
+    /// `TERMINATION_GRACE_PERIOD_SECONDS`
+    Platform,
+    Variable,
+    /// The variable's `_FILE` form, with the path that it names.
+    VariableFile(PathBuf),
+    Flag,
+    /// The configuration file, with its path and the line, from 1.
+    File(PathBuf, usize),
+}
+
+impl Origin {
+    /// For the comments of `--print-config`.
+    fn describe(&self, setting: &Setting) -> String {
+        match self {
+            Self::Default => "default".to_owned(),
+            Self::DefaultInKubernetes => "default in Kubernetes".to_owned(),
+            Self::Platform => PLATFORM_GRACE.to_owned(),
+            Self::Variable => setting.variable_name(),
+            Self::VariableFile(path) => {
+                format!("{}_FILE={}", setting.variable_name(), path.display())
+            }
+            Self::Flag => setting.flag_name(),
+            Self::File(path, line) => format!("{}:{line}", path.display()),
+        }
+    }
+
+    /// For errors: the setting as the user wrote it, with its value.
+    pub(super) fn given(&self, setting: &Setting, value: &str) -> String {
+        let variable = setting.variable_name();
+        match self {
+            Self::Platform => format!("{PLATFORM_GRACE}={value}"),
+            Self::Variable => format!("{variable}={value}"),
+            Self::Flag => format!("{}={value}", setting.flag_name()),
+            Self::File(..) => format!("{} = {value} ({})", setting.word, self.describe(setting)),
+            Self::Default | Self::DefaultInKubernetes | Self::VariableFile(_) => {
+                format!("{variable}={value} ({})", self.describe(setting))
+            }
+        }
+    }
+}
+
+/// A value that somebody gave, not yet understood.
+#[derive(Debug)]
+pub(super) struct Given<'a> {
+    pub(super) setting: &'static Setting,
+    /// In the syntax of variables; `None` when it cannot be put so.
+    pub(super) text: Option<Cow<'a, OsStr>>,
+    pub(super) origin: Origin,
+    /// The TOML source of the value, for errors.
+    pub(super) source: Option<&'a str>,
+}
+
+impl Given<'_> {
+    /// The error for a value that is not what the setting expects.
+    pub(super) fn refused(&self) -> ConfigError {
+        let value = match (self.source, &self.text) {
+            (Some(source), _) => source.to_owned(),
+            (None, text) => format!("{:?}", text.as_deref().unwrap_or_default()),
+        };
+        let given = self.origin.given(self.setting, &shortened(&value));
+        ConfigError::Value { given, expected: self.setting.expected }
+    }
+}
+
+/// A value, and where it came from.
+#[derive(Clone, Debug)]
+pub(super) struct Sourced<T> {
+    pub(super) value: T,
+    pub(super) origin: Origin,
+    /// A flag that changed the value afterwards: `-e` or `-v`.
+    pub(super) adjusted_by: Option<&'static str>,
+}
+
+impl<T> Sourced<T> {
+    fn default(value: T) -> Self {
+        Self { value, origin: Origin::Default, adjusted_by: None }
+    }
+}
+
+/// A setting of whatever type.
+trait Slot {
+    /// False when the text is no such value.
+    fn set(&mut self, text: &OsStr, origin: &Origin) -> bool;
+    /// As TOML, with the origin apart.
+    fn print(&self, setting: &Setting) -> (String, String);
+}
+
+impl<T: Value> Slot for Sourced<T> {
+    fn set(&mut self, text: &OsStr, origin: &Origin) -> bool {
+        let Some(value) = T::parse(text) else { return false };
+        *self = Self { value, origin: origin.clone(), adjusted_by: None };
+        true
+    }
+
+    fn print(&self, setting: &Setting) -> (String, String) {
+        let mut origin = self.origin.describe(setting);
+        if let Some(flag) = self.adjusted_by {
+            let _ = write!(origin, ", {flag}");
+        }
+        (self.value.to_toml(), origin)
+    }
+}
+
+/// Every setting of the table.
+#[derive(Debug)]
+pub(super) struct Settings {
+    config: Sourced<PathBuf>,
+    grace_period: Sourced<Duration>,
+    kill_reserve: Sourced<Duration>,
+    drain_delay: Sourced<Duration>,
+    pub(super) readiness_on_stop: Sourced<ReadinessOnStop>,
+    pub(super) stop_on: Sourced<StopOn>,
+    pub(super) stop_signal: Sourced<StopSignal>,
+    pub(super) exit_map: Sourced<ExitMap>,
+    pub(super) health_listen: Sourced<Listen>,
+    pub(super) sizing: Sourced<Profiles>,
+    pub(super) cpu_rounding: Sourced<Rounding>,
+    pub(super) memory_ratio: Sourced<Ratio>,
+    pub(super) cgroup_root: Sourced<PathBuf>,
+    pub(super) proc_root: Sourced<PathBuf>,
+    pub(super) log_level: Sourced<LogLevel>,
+    /// One of the durations of the stop was refused: their sum means nothing.
+    is_plan_unknown: bool,
+}
+
+impl Settings {
+    /// The defaults, which differ in Kubernetes.
+    pub(super) fn new(in_kubernetes: bool) -> Self {
+        let by_place = |kubernetes, elsewhere| Sourced {
+            value: Duration::from_secs(if in_kubernetes { kubernetes } else { elsewhere }),
+            origin: if in_kubernetes { Origin::DefaultInKubernetes } else { Origin::Default },
+            adjusted_by: None,
+        };
+        Self {
+            config: Sourced::default(PathBuf::new()),
+            grace_period: by_place(30, 10),
+            kill_reserve: Sourced::default(Duration::ZERO),
+            drain_delay: by_place(5, 0),
+            readiness_on_stop: Sourced::default(ReadinessOnStop::Immediate),
+            stop_on: Sourced::default(StopOn(vec![Signal::TERM, Signal::INT])),
+            stop_signal: Sourced::default(StopSignal::Received),
+            exit_map: Sourced::default(ExitMap::default()),
+            health_listen: Sourced::default(Listen::Default),
+            sizing: Sourced::default(Profiles(Profile::ALL.to_vec())),
+            cpu_rounding: Sourced::default(Rounding::Auto),
+            memory_ratio: Sourced::default(Ratio(0.9)),
+            cgroup_root: Sourced::default("/sys/fs/cgroup".into()),
+            proc_root: Sourced::default("/proc".into()),
+            log_level: Sourced::default(LogLevel::Info),
+            is_plan_unknown: false,
+        }
+    }
+
+    fn slot(&mut self, key: Key) -> &mut dyn Slot {
+        match key {
+            Key::Config => &mut self.config,
+            Key::GracePeriod => &mut self.grace_period,
+            Key::KillReserve => &mut self.kill_reserve,
+            Key::DrainDelay => &mut self.drain_delay,
+            Key::ReadinessOnStop => &mut self.readiness_on_stop,
+            Key::StopOn => &mut self.stop_on,
+            Key::StopSignal => &mut self.stop_signal,
+            Key::ExitMap => &mut self.exit_map,
+            Key::HealthListen => &mut self.health_listen,
+            Key::Sizing => &mut self.sizing,
+            Key::CpuRounding => &mut self.cpu_rounding,
+            Key::MemoryRatio => &mut self.memory_ratio,
+            Key::CgroupRoot => &mut self.cgroup_root,
+            Key::ProcRoot => &mut self.proc_root,
+            Key::LogLevel => &mut self.log_level,
+        }
+    }
+
+    /// Replaces a value. Every value that is given must be right, even one
+    /// that another will replace: it is a mistake somewhere.
+    pub(super) fn apply(&mut self, given: &Given<'_>, errors: &mut Vec<ConfigError>) {
+        let key = given.setting.key;
+        let text = given.text.as_deref();
+        if !text.is_some_and(|text| self.slot(key).set(text, &given.origin)) {
+            errors.push(given.refused());
+            self.is_plan_unknown |=
+                matches!(key, Key::GracePeriod | Key::KillReserve | Key::DrainDelay);
+        }
+    }
+
+    /// Takes the grace period from the platform when nobody set it.
+    pub(super) fn apply_platform_grace(&mut self, text: &OsString, errors: &mut Vec<ConfigError>) {
+        let is_default =
+            matches!(self.grace_period.origin, Origin::Default | Origin::DefaultInKubernetes);
+        if is_default && !self.is_plan_unknown {
+            let setting = Setting::of(Key::GracePeriod);
+            let text = Some(Cow::Borrowed(text.as_os_str()));
+            let given = Given { setting, text, origin: Origin::Platform, source: None };
+            self.apply(&given, errors);
+        }
+    }
+
+    /// Adds what `-e` and `-v` say to whatever was set.
+    pub(super) fn adjust(&mut self, exit_zero_for: &[u8], verbosity: usize) {
+        for code in exit_zero_for {
+            self.exit_map.value.insert(*code, 0);
+            self.exit_map.adjusted_by = Some("-e");
+        }
+        if verbosity > 0 {
+            self.log_level.value = self.log_level.value.raised(verbosity);
+            self.log_level.adjusted_by = Some("-v");
+        }
+    }
+
+    /// Divides the grace period, after every value was applied. `None` when an
+    /// error says why it cannot be done.
+    pub(super) fn stop_plan(&mut self, errors: &mut Vec<ConfigError>) -> Option<StopPlan> {
+        if self.is_plan_unknown {
+            return None;
+        }
+        if self.kill_reserve.origin == Origin::Default {
+            self.kill_reserve.value = StopPlan::default_reserve(self.grace_period.value);
+        }
+        let (grace, drain, reserve) = (&self.grace_period, &self.drain_delay, &self.kill_reserve);
+        let plan = StopPlan::new(grace.value, drain.value, reserve.value);
+        if plan.is_err() {
+            let given = |key, duration: &Sourced<Duration>| {
+                duration.origin.given(Setting::of(key), &duration_text(duration.value))
+            };
+            errors.push(ConfigError::DoesNotFit {
+                grace: given(Key::GracePeriod, grace),
+                drain: given(Key::DrainDelay, drain),
+                reserve: given(Key::KillReserve, reserve),
+                sum: duration_text(drain.value + reserve.value),
+            });
+        }
+        plan.ok()
+    }
+
+    /// Every setting as a line of TOML, with its origin as a comment. castoff
+    /// accepts the text as CASTOFF_CONFIG.
+    pub(super) fn print(&mut self) -> String {
+        let mut lines = Vec::with_capacity(SETTINGS.len());
+        for setting in &SETTINGS {
+            let (value, origin) = self.slot(setting.key).print(setting);
+            // A file cannot name another file.
+            let comment = if setting.key == Key::Config { "# " } else { "" };
+            lines.push((format!("{comment}{} = {value}", setting.word), origin));
+        }
+        let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for (line, origin) in lines {
+            let origin = origin.escape_debug();
+            let _ = writeln!(text, "{line:width$}   # {origin}");
+        }
+        text
+    }
+}
+
+/// One line, and not the whole of a file that was named by mistake.
+fn shortened(value: &str) -> String {
+    const LONGEST: usize = 80;
+    let line = value.lines().next().unwrap_or_default();
+    if line.len() == value.len() && value.chars().count() <= LONGEST {
+        return value.to_owned();
+    }
+    line.chars().take(LONGEST).chain("...".chars()).collect()
+}

@@ -1,0 +1,335 @@
+//! `load` as a whole: precedence, files, tini's flags, what is printed.
+
+mod errors;
+
+use super::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::os::unix::ffi::OsStringExt as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A file with that content, which goes with the value.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn new(content: impl AsRef<[u8]>) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("castoff-config-{}-{nth}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Invocation, ConfigErrors> {
+    let env: Vec<_> = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    load(args.iter().map(OsString::from), &env)
+}
+
+fn config(args: &[&str], env: &[(&str, &str)]) -> Config {
+    let args: Vec<_> = args.iter().copied().chain(["--", "serve"]).collect();
+    match run(&args, env) {
+        Ok(Invocation::Supervise(config)) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn errors(args: &[&str], env: &[(&str, &str)]) -> String {
+    run(args, env).unwrap_err().to_string()
+}
+
+fn printed(args: &[&str], env: &[(&str, &str)]) -> String {
+    match run(args, env) {
+        Ok(Invocation::Print(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn without_anything_the_defaults_hold() {
+    assert_eq!(
+        config(&[], &[]),
+        Config {
+            stop_plan: StopPlan::new(s(10), s(0), s(1)).unwrap(),
+            readiness_on_stop: ReadinessOnStop::Immediate,
+            stop_on: vec![Signal::TERM, Signal::INT],
+            stop_signal: StopSignal::Received,
+            exit_map: ExitMap::default(),
+            listen: Listen::Default,
+            sizing: Sizing {
+                profiles: crate::policy::runtime_env::Profile::ALL.to_vec(),
+                rounding: crate::policy::runtime_env::Rounding::Auto,
+                memory_ratio: 0.9,
+            },
+            cgroup_root: "/sys/fs/cgroup".into(),
+            proc_root: "/proc".into(),
+            log_level: LogLevel::Info,
+            signal_group: false,
+            parent_death_signal: None,
+            warn_on_orphans: false,
+            command: vec!["serve".into()],
+        }
+    );
+}
+
+#[test]
+fn in_kubernetes_there_is_more_grace_and_a_drain() {
+    let kubernetes = ("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    let plan = config(&[], &[kubernetes]).stop_plan;
+    assert_eq!(plan, StopPlan::new(s(30), s(5), s(2)).unwrap());
+    let plan = config(&[], &[("KUBERNETES_SERVICE_HOST", "")]).stop_plan;
+    assert_eq!(plan.grace, s(10));
+}
+
+#[test]
+fn the_platform_tells_the_grace_unless_somebody_sets_it() {
+    let platform = ("TERMINATION_GRACE_PERIOD_SECONDS", "604800");
+    assert_eq!(config(&[], &[platform]).stop_plan.grace, s(604_800));
+    let set = ("CASTOFF_GRACE_PERIOD", "20s");
+    assert_eq!(config(&[], &[platform, set]).stop_plan.grace, s(20));
+    let bad = ("TERMINATION_GRACE_PERIOD_SECONDS", "soon");
+    assert_eq!(config(&[], &[bad, set]).stop_plan.grace, s(20));
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_over_the_file() {
+    let file = TempFile::new("grace_period = 41\ndrain_delay = '1s'\nlog_level = 'warn'\n");
+    let env = [
+        ("CASTOFF_CONFIG", file.path()),
+        ("CASTOFF_GRACE_PERIOD", "42s"),
+        ("CASTOFF_DRAIN_DELAY", "2s"),
+    ];
+    let config = config(&["--drain-delay=7s", "--drain-delay", "3s"], &env);
+    assert_eq!(config.stop_plan, StopPlan::new(s(42), s(3), s(2)).unwrap());
+    assert_eq!(config.log_level, LogLevel::Warn);
+}
+
+#[test]
+fn empty_is_unset_wherever_it_stands() {
+    let file = TempFile::new("stop_on = []\nlog_level = ''\nmemory_ratio = 0.5\n");
+    let empty = TempFile::new("\n");
+    let env = [
+        ("CASTOFF_CONFIG", file.path()),
+        ("CASTOFF_MEMORY_RATIO", ""),
+        ("CASTOFF_SIZING_FILE", ""),
+        ("CASTOFF_SIZING", "off"),
+        ("CASTOFF_CGROUP_ROOT_FILE", empty.path()),
+    ];
+    let config = config(&["--memory-ratio=", "--config", ""], &env);
+    assert_eq!(config.sizing.memory_ratio, 0.5);
+    assert_eq!(config.sizing.profiles, []);
+    assert_eq!(config.stop_on, [Signal::TERM, Signal::INT]);
+    assert_eq!(config.cgroup_root, PathBuf::from("/sys/fs/cgroup"));
+}
+
+#[test]
+fn a_file_gives_the_value_of_a_variable() {
+    let toml = TempFile::new("sizing = ['go']");
+    let config_file = TempFile::new(format!("{}\n", toml.path()));
+    let delay = TempFile::new("3s\r\n");
+    let env = [
+        ("CASTOFF_CONFIG_FILE", config_file.path()),
+        ("CASTOFF_DRAIN_DELAY_FILE", delay.path()),
+        ("CASTOFF_DRAIN_DELAY", ""),
+    ];
+    let config = config(&[], &env);
+    assert_eq!(config.stop_plan.drain_delay, s(3));
+    assert_eq!(config.sizing.profiles, [crate::policy::runtime_env::Profile::Go]);
+}
+
+#[test]
+fn toml_values_may_have_their_own_types() {
+    let file = TempFile::new(
+        "grace_period = 0x3c # 60\nkill_reserve = 1\nmemory_ratio = 1\nstop_signal = 3\n\
+         stop_on = ['SIGQUIT', 15]\nexit_map = ['143:0']\nsizing = 'go,openmp'\n\
+         health_listen = ':80'\n",
+    );
+    let config = config(&["--config", file.path()], &[]);
+    assert_eq!(config.stop_plan, StopPlan::new(s(60), s(0), s(1)).unwrap());
+    assert_eq!(config.sizing.memory_ratio, 1.0);
+    assert_eq!(config.sizing.profiles.len(), 2);
+    assert_eq!(config.stop_signal, StopSignal::Fixed(Signal::new(3).unwrap()));
+    assert_eq!(config.stop_on, [Signal::new(3).unwrap(), Signal::TERM]);
+    assert_eq!(config.exit_map.apply(143), 0);
+    assert_eq!(config.listen, Listen::Address("[::]:80".parse().unwrap()));
+}
+
+#[test]
+fn the_flags_of_tini_keep_their_meaning() {
+    let env = [("CASTOFF_EXIT_MAP", "130:1"), ("CASTOFF_LOG_LEVEL", "warn")];
+    let config = config(&["-sgw", "-vv", "-e143", "-e", "130", "-p", "SIGTERM"], &env);
+    assert!(config.signal_group && config.warn_on_orphans);
+    assert_eq!(config.parent_death_signal, Some(Signal::TERM));
+    assert_eq!(config.exit_map.pairs(), [(143, 0), (130, 0)]);
+    assert_eq!(config.log_level, LogLevel::Debug);
+}
+
+#[test]
+fn whatever_follows_command_is_its_own() {
+    let odd = OsString::from_vec(vec![b'-', 0xff]);
+    for start in [&["-g", "serve"][..], &["-g", "--", "serve"]] {
+        let args = start.iter().chain(&["--", "--help", "-x", ""]).map(OsString::from);
+        let Ok(Invocation::Supervise(config)) = load(args.chain([odd.clone()]), &[]) else {
+            panic!("refused");
+        };
+        let expected: Vec<OsString> = ["serve", "--", "--help", "-x", ""]
+            .map(OsString::from)
+            .into_iter()
+            .chain([odd.clone()])
+            .collect();
+        assert_eq!(config.command, expected);
+    }
+    for word in ["--", "--help", "check", "-x"] {
+        let Ok(Invocation::Supervise(config)) = run(&["--", word], &[]) else {
+            panic!("{word} refused");
+        };
+        assert_eq!(config.command, [word]);
+    }
+    assert!(matches!(run(&["-s", "check"], &[]), Ok(Invocation::Supervise(_))));
+}
+
+#[test]
+fn every_flag_of_the_table_is_accepted() {
+    for flag in &options::FLAGS {
+        let value = match flag.takes {
+            "" => None,
+            "CODE" => Some("1"),
+            _ => Some("TERM"),
+        };
+        let short = flag.short.map(|letter| format!("-{letter}"));
+        for name in short.into_iter().chain(flag.long.map(|long| format!("--{long}"))) {
+            let args: Vec<_> =
+                std::iter::once(name.as_str()).chain(value).chain(["serve"]).collect();
+            assert!(run(&args, &[]).is_ok(), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn help_and_version_need_nothing_to_be_right() {
+    let broken = [("CASTOFF_DRAIN_DELAY", "5x"), ("CASTOFF_NONSENSE", "1")];
+    assert_eq!(printed(&["--nonsense", "-V"], &broken), "castoff 0.1.0\n");
+    assert!(printed(&["-g", "--help", "--nonsense"], &broken).starts_with("castoff launches"));
+    assert!(run(&["--print-config"], &broken).is_err());
+    assert!(run(&["serve", "--help"], &broken).is_err());
+}
+
+#[test]
+fn the_printed_configuration_names_every_origin() {
+    let file = TempFile::new("# a comment\nsizing = ['go', 'python']\n");
+    let ratio = TempFile::new("0.5\n");
+    let env = [
+        ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
+        ("TERMINATION_GRACE_PERIOD_SECONDS", "90"),
+        ("CASTOFF_CONFIG", file.path()),
+        ("CASTOFF_MEMORY_RATIO_FILE", ratio.path()),
+        ("CASTOFF_LOG_LEVEL", "WARN"),
+    ];
+    let text = printed(&["-v", "-e", "143", "--stop-signal=3", "--print-config"], &env);
+    let lines: Vec<_> = text.lines().map(|line| line.split_once("   # ").unwrap()).collect();
+    let lines: Vec<_> = lines.iter().map(|(line, origin)| (line.trim_end(), *origin)).collect();
+    let path = file.path();
+    assert_eq!(
+        lines,
+        [
+            (&*format!("# config = \"{path}\""), "CASTOFF_CONFIG"),
+            ("grace_period = \"1m30s\"", "TERMINATION_GRACE_PERIOD_SECONDS"),
+            ("kill_reserve = \"2s\"", "default"),
+            ("drain_delay = \"5s\"", "default in Kubernetes"),
+            ("readiness_on_stop = \"immediate\"", "default"),
+            ("stop_on = [\"SIGTERM\", \"SIGINT\"]", "default"),
+            ("stop_signal = \"SIGQUIT\"", "--stop-signal"),
+            ("exit_map = [\"143:0\"]", "default, -e"),
+            ("health_listen = \"[::]:9911\"", "default"),
+            ("sizing = [\"go\", \"python\"]", &*format!("{path}:2")),
+            ("cpu_rounding = \"auto\"", "default"),
+            ("memory_ratio = 0.5", &*format!("CASTOFF_MEMORY_RATIO_FILE={}", ratio.path())),
+            ("cgroup_root = \"/sys/fs/cgroup\"", "default"),
+            ("proc_root = \"/proc\"", "default"),
+            ("log_level = \"info\"", "CASTOFF_LOG_LEVEL, -v"),
+        ]
+    );
+}
+
+#[test]
+fn the_printed_configuration_is_accepted_and_means_the_same() {
+    let values = |text: &str| -> Vec<String> {
+        let value = |line: &str| line.rsplit_once("   # ").unwrap().0.trim_end().to_owned();
+        text.lines().filter(|line| !line.starts_with('#')).map(value).collect()
+    };
+    let rich = [
+        ("CASTOFF_GRACE_PERIOD", "1h1m1s1ms1us"),
+        ("CASTOFF_DRAIN_DELAY", "0.25s"),
+        ("CASTOFF_EXIT_MAP", "143:0,1:2"),
+        ("CASTOFF_STOP_ON", "USR1,SIGRTMIN+3"),
+        ("CASTOFF_SIZING", "off"),
+        ("CASTOFF_CGROUP_ROOT", "/a \"b\"\\#\n\u{1}\u{e9}"),
+        ("CASTOFF_HEALTH_LISTEN", "off"),
+    ];
+    for env in [&[][..], &rich] {
+        let first = printed(&["--print-config"], env);
+        let file = TempFile::new(&first);
+        let second = printed(&["--print-config", "--config", file.path()], &[]);
+        assert_eq!(values(&first), values(&second));
+    }
+}
+
+#[test]
+fn every_setting_is_held_by_a_place_of_its_own() {
+    for setting in &options::SETTINGS {
+        let flag = setting.flag_name();
+        if setting.key == Key::Config {
+            continue;
+        }
+        // What no parser accepts, but paths, which accept all.
+        let result = run(&[&flag, "\u{fffd}", "--print-config"], &[]);
+        match result {
+            Ok(Invocation::Print(text)) => {
+                let line = format!("{} = \"\u{fffd}\"", setting.word);
+                let found = text.lines().find(|text| text.starts_with(&line)).unwrap();
+                assert!(found.ends_with(&format!("# {flag}")), "{found}");
+                assert_eq!(text.matches('\u{fffd}').count(), 1);
+            }
+            Err(error) => assert_eq!(
+                error.to_string(),
+                format!("castoff: cannot use {flag}=\"\u{fffd}\": expected {}", setting.expected)
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_input_makes_it_panic(
+        args in vec("(-{0,2}[a-z=-]{0,12}|.*)", 0..6),
+        env in vec(("(CASTOFF_[A-Z0-9_]{0,24}|.*)", ".*"), 0..6),
+        toml in "([a-z_]{1,12} = [0-9a-z'\\[\\],.]{0,12}\n|.*){0,4}",
+    ) {
+        let env: Vec<_> = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        if let Err(errors) = load(args.into_iter().map(OsString::from), &env) {
+            prop_assert!(!errors.to_string().is_empty());
+        }
+        let mut settings = Settings::new(false);
+        let mut errors = Vec::new();
+        for given in file::parse(std::path::Path::new("x"), &toml, &mut errors) {
+            settings.apply(&given, &mut errors);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Every error of `load`, word for word.
+
+use super::*;
+use std::os::unix::ffi::OsStringExt as _;
+
+const DURATION: &str = "expected a duration such as 5s, 500ms or 1m30s, at most 720h";
+
+#[test]
+fn every_error_of_the_command_line_has_its_text() {
+    for (args, expected) in [
+        (
+            &[][..],
+            "cannot start: COMMAND is missing\nhint: castoff [OPTIONS] [--] COMMAND [ARG...]",
+        ),
+        (
+            &["check", "--manifest", "x"],
+            "cannot run the sub-command check: castoff 0.1.0 has none\n\
+             hint: castoff -- check runs a program of that name",
+        ),
+        (
+            &["--drian-delay", "serve"],
+            "cannot use --drian-delay: no such flag, the nearest is --drain-delay",
+        ),
+        (
+            &["--printconfig=1", "serve"],
+            "cannot use --printconfig: no such flag, the nearest is --print-config",
+        ),
+        (&["--colour", "serve"], "cannot use --colour: no such flag, see castoff --help"),
+        (&["-xyz", "serve"], "cannot use -x: no such flag, see castoff --help"),
+        (&["-g=1", "serve"], "cannot use -g=\"1\": -g takes no value"),
+        (
+            &["--print-config=yes", "serve"],
+            "cannot use --print-config=\"yes\": --print-config takes no value",
+        ),
+        (&["-e", "256", "serve"], "cannot use -e \"256\": expected an exit code from 0 to 255"),
+        (
+            &["-p", "KILL", "serve"],
+            "cannot use -p \"KILL\": expected a signal such as SIGTERM, but not SIGKILL or SIGSTOP",
+        ),
+        (
+            &["--log-level=loud", "serve"],
+            "cannot use --log-level=\"loud\": expected off, error, warn, info, debug or trace",
+        ),
+        (
+            &["--drain-delay=9s", "--kill-reserve", "1", "serve"],
+            "cannot fit the stop into CASTOFF_GRACE_PERIOD=10s (default): --drain-delay=9s + \
+             --kill-reserve=1s = 10s leave the child no time\n\
+             hint: give more grace, on the platform too, or make the drain delay shorter",
+        ),
+    ] {
+        assert_eq!(errors(args, &[]), format!("castoff: {expected}"), "{args:?}");
+    }
+    assert_eq!(
+        errors(&["--log-level"], &[]),
+        "castoff: cannot use --log-level: a value is missing, expected off, error, warn, info, \
+         debug or trace\n\
+         castoff: cannot start: COMMAND is missing\n\
+         hint: castoff [OPTIONS] [--] COMMAND [ARG...]"
+    );
+}
+
+#[test]
+fn every_error_of_a_variable_has_its_text() {
+    let file = TempFile::new("5x\nmore\n");
+    let path = file.path();
+    let long = "x".repeat(100);
+    let shown = format!("\"{}...", "x".repeat(79));
+    for (env, expected) in [
+        (
+            &[("CASTOFF_DRAIN_DELAY", "5x")][..],
+            format!("cannot use CASTOFF_DRAIN_DELAY=\"5x\": {DURATION}"),
+        ),
+        (
+            &[("CASTOFF_DRAIN_DELAY", &*long)],
+            format!("cannot use CASTOFF_DRAIN_DELAY={shown}: {DURATION}"),
+        ),
+        (
+            &[("CASTOFF_DRAIN_DELAY_FILE", path)],
+            format!(
+                "cannot use CASTOFF_DRAIN_DELAY=\"5x\\nmore\" (CASTOFF_DRAIN_DELAY_FILE={path}): \
+                 {DURATION}"
+            ),
+        ),
+        (
+            &[("CASTOFF_DRAIN_DELAY", "5s"), ("CASTOFF_DRAIN_DELAY_FILE", path)],
+            "cannot use CASTOFF_DRAIN_DELAY and CASTOFF_DRAIN_DELAY_FILE: only one of them may \
+             be set"
+                .to_owned(),
+        ),
+        (
+            &[("CASTOFF_SIZING_FILE", "/nonexistent")],
+            "cannot read CASTOFF_SIZING_FILE=\"/nonexistent\": No such file or directory (os \
+             error 2)"
+                .to_owned(),
+        ),
+        (
+            &[("CASTOFF_SIZING_FILE", "/dev/zero")],
+            "cannot read CASTOFF_SIZING_FILE=\"/dev/zero\": more than 65536 bytes".to_owned(),
+        ),
+        (
+            &[("CASTOFF_CONFIG", "/nonexistent")],
+            "cannot read CASTOFF_CONFIG=\"/nonexistent\": No such file or directory (os error 2)"
+                .to_owned(),
+        ),
+        (
+            &[("CASTOFF_DRIAN_DELAY", "secret")],
+            "cannot use CASTOFF_DRIAN_DELAY: no such setting, the nearest is CASTOFF_DRAIN_DELAY"
+                .to_owned(),
+        ),
+        (
+            &[("CASTOFF_SIZE_FILE", path)],
+            "cannot use CASTOFF_SIZE_FILE: no such setting, the nearest is CASTOFF_SIZING_FILE"
+                .to_owned(),
+        ),
+        (
+            &[("CASTOFF_WEATHER", "1")],
+            "cannot use CASTOFF_WEATHER: no such setting, see castoff --help".to_owned(),
+        ),
+        (
+            &[("TERMINATION_GRACE_PERIOD_SECONDS", "soon")],
+            format!("cannot use TERMINATION_GRACE_PERIOD_SECONDS=\"soon\": {DURATION}"),
+        ),
+        (
+            &[("KUBERNETES_SERVICE_HOST", "h"), ("CASTOFF_GRACE_PERIOD", "5s")],
+            "cannot fit the stop into CASTOFF_GRACE_PERIOD=5s: CASTOFF_DRAIN_DELAY=5s (default \
+             in Kubernetes) + CASTOFF_KILL_RESERVE=500ms (default) = 5s500ms leave the child no \
+             time\nhint: give more grace, on the platform too, or make the drain delay shorter"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(errors(&["serve"], env), format!("castoff: {expected}"), "{env:?}");
+    }
+}
+
+#[test]
+fn every_error_of_the_file_has_its_text() {
+    for (content, expected) in [
+        ("\ndrain_delay = 5.5 # why", format!("cannot use drain_delay = 5.5 (PATH:2): {DURATION}")),
+        ("drain_delay = '5x'", format!("cannot use drain_delay = '5x' (PATH:1): {DURATION}")),
+        ("drain_delay = -5", format!("cannot use drain_delay = -5 (PATH:1): {DURATION}")),
+        ("drain_delay = ['5s']", format!("cannot use drain_delay = ['5s'] (PATH:1): {DURATION}")),
+        (
+            "sizing = false",
+            "cannot use sizing = false (PATH:1): expected default, off or a list of go, openmp \
+             and python"
+                .to_owned(),
+        ),
+        ("proc_root = 5", "cannot use proc_root = 5 (PATH:1): expected a path".to_owned()),
+        (
+            "[proc_root]\na = 1",
+            "cannot use proc_root = [proc_root] (PATH:1): expected a path".to_owned(),
+        ),
+        (
+            "\n\ndrain-delay = 5",
+            "cannot use drain-delay (PATH:3): no such key, the nearest is drain_delay".to_owned(),
+        ),
+        ("config = 'x'", "cannot use config (PATH:1): no such key, see castoff --help".to_owned()),
+        (
+            "[[check]]\nname = 'x'",
+            "cannot use check (PATH:1): no such key, see castoff --help".to_owned(),
+        ),
+        ("sizing = 'go'\nsizing = 'go'", "cannot read PATH:2: duplicate key".to_owned()),
+        (
+            "log_level = warn",
+            "cannot read PATH:1: string values must be quoted, expected literal string".to_owned(),
+        ),
+        (
+            "drain_delay = 6\nkill_reserve = '4s'",
+            "cannot fit the stop into CASTOFF_GRACE_PERIOD=10s (default): drain_delay = 6s \
+             (PATH:1) + kill_reserve = 4s (PATH:2) = 10s leave the child no time\n\
+             hint: give more grace, on the platform too, or make the drain delay shorter"
+                .to_owned(),
+        ),
+    ] {
+        let file = TempFile::new(content);
+        let expected = format!("castoff: {}", expected.replace("PATH", file.path()));
+        assert_eq!(errors(&["--config", file.path(), "serve"], &[]), expected, "{content}");
+    }
+    let file = TempFile::new([0xff]);
+    assert_eq!(
+        errors(&["--config", file.path(), "serve"], &[]),
+        format!("castoff: cannot read --config={:?}: the file is not UTF-8", file.path())
+    );
+}
+
+#[test]
+fn all_errors_are_told_together() {
+    let file = TempFile::new("log_levle = 'warn'\nmemory_ratio = 2\n");
+    let path = file.path();
+    let env = [
+        ("CASTOFF_CONFIG", path),
+        ("CASTOFF_NONSENSE", "1"),
+        ("CASTOFF_GRACE_PERIOD", "1M"),
+        ("CASTOFF_LOG_LEVEL", "loud"),
+    ];
+    let expected = format!(
+        "castoff: cannot use --nonsense: no such flag, see castoff --help\n\
+         castoff: cannot use CASTOFF_NONSENSE: no such setting, see castoff --help\n\
+         castoff: cannot use log_levle ({path}:1): no such key, the nearest is log_level\n\
+         castoff: cannot use memory_ratio = 2 ({path}:2): expected a number above 0 and up to 1, \
+         such as 0.9\n\
+         castoff: cannot use CASTOFF_GRACE_PERIOD=\"1M\": {DURATION}\n\
+         castoff: cannot use CASTOFF_LOG_LEVEL=\"loud\": expected off, error, warn, info, debug \
+         or trace\n\
+         castoff: cannot use --sizing=\"java\": expected default, off or a list of go, openmp and \
+         python\n\
+         castoff: cannot start: COMMAND is missing\n\
+         hint: castoff [OPTIONS] [--] COMMAND [ARG...]"
+    );
+    assert_eq!(errors(&["--nonsense", "--sizing=java", "--log-level", "warn"], &env), expected);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_a_path_or_an_error() {
+    let odd = OsString::from_vec(vec![b'/', 0xff]);
+    let args = || ["serve"].map(OsString::from);
+    let env = [("CASTOFF_PROC_ROOT".into(), odd.clone())];
+    let Ok(Invocation::Supervise(config)) = load(args(), &env) else { panic!("refused") };
+    assert_eq!(config.proc_root.as_os_str(), odd);
+    let env = [("CASTOFF_SIZING".into(), odd)];
+    assert_eq!(
+        load(args(), &env).unwrap_err().to_string(),
+        "castoff: cannot use CASTOFF_SIZING=\"/\\xFF\": expected default, off or a list of go, \
+         openmp and python"
+    );
+}

@@ -1,0 +1,334 @@
+//! The values of settings: how each kind is read and printed.
+//!
+//! What is printed is read back as the same value. Nothing here knows which
+//! setting a text belongs to or where it came from.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::policy::exit::ExitMap;
+use crate::policy::runtime_env::{Profile, Rounding};
+use crate::policy::signal::Signal;
+use crate::policy::stop_plan::{ReadinessOnStop, StopSignal};
+
+/// The longest duration that is accepted: 30 days. Operators of databases do
+/// give a week of grace; beyond a month a number is in the wrong unit.
+const LONGEST: Duration = Duration::from_secs(720 * 3600);
+
+/// A kind of value. The caller knows what to expect and says so when `None`
+/// comes back.
+pub(super) trait Value: Sized {
+    fn parse(text: &OsStr) -> Option<Self>;
+
+    /// As a TOML value.
+    fn to_toml(&self) -> String;
+}
+
+/// Where the health endpoints listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// Nothing was set: `[::]:9911`, or `0.0.0.0:9911` where IPv6 is missing.
+    Default,
+    /// This address; castoff fails when it cannot be bound.
+    Address(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl Listen {
+    /// What `Default` stands for.
+    pub(crate) const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 9911);
+}
+
+/// The least important line that is still written; the order is by volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// As many levels more as `-v` was given, up to `Trace`.
+    pub(super) fn raised(self, levels: usize) -> Self {
+        let louder = Self::WORDS.iter().map(|(_, level)| *level).filter(|level| *level > self);
+        louder.take(levels).last().unwrap_or(self)
+    }
+}
+
+/// The signals of `stop_on`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StopOn(pub(super) Vec<Signal>);
+
+/// The profiles of `sizing`; none means off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Profiles(pub(super) Vec<Profile>);
+
+/// The share of `memory_ratio`: above 0, up to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Ratio(pub(super) f64);
+
+/// Values that are one word out of few, in any case.
+trait Words: Copy + PartialEq + 'static {
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl Words for LogLevel {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("off", Self::Off),
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+impl Words for ReadinessOnStop {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("immediate", Self::Immediate),
+        ("after-drain", Self::AfterDrain),
+        ("never", Self::Never),
+    ];
+}
+
+impl Words for Rounding {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("floor", Self::Floor), ("ceil", Self::Ceil)];
+}
+
+impl<T: Words> Value for T {
+    fn parse(text: &OsStr) -> Option<Self> {
+        let word = Self::WORDS.iter().find(|(word, _)| text.eq_ignore_ascii_case(word));
+        word.map(|(_, value)| *value)
+    }
+
+    fn to_toml(&self) -> String {
+        let word = Self::WORDS.iter().find(|(_, value)| value == self);
+        toml_string(word.map_or("", |(word, _)| word))
+    }
+}
+
+impl Value for Duration {
+    fn parse(text: &OsStr) -> Option<Self> {
+        duration(text.to_str()?)
+    }
+
+    fn to_toml(&self) -> String {
+        toml_string(&duration_text(*self))
+    }
+}
+
+impl Value for PathBuf {
+    fn parse(text: &OsStr) -> Option<Self> {
+        Some(Self::from(text))
+    }
+
+    fn to_toml(&self) -> String {
+        toml_string(&self.to_string_lossy())
+    }
+}
+
+impl Value for StopOn {
+    fn parse(text: &OsStr) -> Option<Self> {
+        let mut signals = Vec::new();
+        for element in elements(text)? {
+            let signal: Signal = element.parse().ok()?;
+            // 32 and 33 are the C library's: it lets nobody handle them.
+            let is_reserved = matches!(signal.number(), 32 | 33);
+            if signal.is_uncatchable() || signal.is_fault() || is_reserved || signal == Signal::CHLD
+            {
+                return None;
+            }
+            if !signals.contains(&signal) {
+                signals.push(signal);
+            }
+        }
+        Some(Self(signals))
+    }
+
+    fn to_toml(&self) -> String {
+        toml_array(self.0.iter().map(Signal::to_string))
+    }
+}
+
+impl Value for StopSignal {
+    fn parse(text: &OsStr) -> Option<Self> {
+        if text.eq_ignore_ascii_case("received") {
+            return Some(Self::Received);
+        }
+        let signal: Signal = text.to_str()?.parse().ok()?;
+        (signal != Signal::STOP).then_some(Self::Fixed(signal))
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            Self::Received => toml_string("received"),
+            Self::Fixed(signal) => toml_string(&signal.to_string()),
+        }
+    }
+}
+
+impl Value for ExitMap {
+    fn parse(text: &OsStr) -> Option<Self> {
+        let mut map = Self::default();
+        for element in elements(text)? {
+            let (from, to) = element.split_once(':')?;
+            map.insert(exit_code(from)?, exit_code(to)?);
+        }
+        Some(map)
+    }
+
+    fn to_toml(&self) -> String {
+        toml_array(self.pairs().iter().map(|(from, to)| format!("{from}:{to}")))
+    }
+}
+
+impl Value for Listen {
+    fn parse(text: &OsStr) -> Option<Self> {
+        let text = text.to_str()?;
+        if text.eq_ignore_ascii_case("off") {
+            return Some(Self::Off);
+        }
+        if let Some(port) = text.strip_prefix(':') {
+            // A socket on [::] takes IPv4 as well.
+            let is_number = port.bytes().all(|b| b.is_ascii_digit());
+            let port = port.parse().ok().filter(|_| is_number)?;
+            return Some(Self::Address(SocketAddr::new(Self::DEFAULT.ip(), port)));
+        }
+        text.parse().ok().map(Self::Address)
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            Self::Default => toml_string(&Self::DEFAULT.to_string()),
+            Self::Address(address) => toml_string(&address.to_string()),
+            Self::Off => toml_string("off"),
+        }
+    }
+}
+
+impl Value for Profiles {
+    fn parse(text: &OsStr) -> Option<Self> {
+        if text.eq_ignore_ascii_case("default") {
+            return Some(Self(Profile::ALL.to_vec()));
+        }
+        if text.eq_ignore_ascii_case("off") {
+            return Some(Self(Vec::new()));
+        }
+        let mut profiles = Vec::new();
+        for element in elements(text)? {
+            let is_named = |profile: &Profile| element.eq_ignore_ascii_case(profile.as_str());
+            let profile = Profile::ALL.into_iter().find(is_named)?;
+            if !profiles.contains(&profile) {
+                profiles.push(profile);
+            }
+        }
+        Some(Self(profiles))
+    }
+
+    fn to_toml(&self) -> String {
+        match self.0.as_slice() {
+            [] => toml_string("off"),
+            all if *all == Profile::ALL => toml_string("default"),
+            some => toml_array(some.iter().map(|profile| profile.as_str().to_owned())),
+        }
+    }
+}
+
+impl Value for Ratio {
+    fn parse(text: &OsStr) -> Option<Self> {
+        let ratio: f64 = text.to_str()?.parse().ok()?;
+        (ratio > 0.0 && ratio <= 1.0).then_some(Self(ratio))
+    }
+
+    fn to_toml(&self) -> String {
+        // Debug, not Display: TOML wants `1.0`, not `1`.
+        format!("{:?}", self.0)
+    }
+}
+
+/// `500ms`, `5s`, `1m30s`; a bare integer is seconds.
+fn duration(text: &str) -> Option<Duration> {
+    let parsed = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        Duration::from_secs(text.parse().ok()?)
+    } else {
+        // humantime also takes days to years, spelt-out units and spaces, where
+        // `1M` is a month; and it panics when the seconds overflow while it
+        // carries nanoseconds. So it sees only what is short and in our units.
+        let mut rest = text;
+        while !rest.is_empty() {
+            let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+            let unit = digits.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+            let is_unit = ["us", "ms", "s", "m", "h"]
+                .iter()
+                .any(|known| digits.strip_suffix(unit) == Some(*known));
+            if !is_unit || rest.len() - digits.len() > 12 {
+                return None;
+            }
+            rest = unit;
+        }
+        humantime::parse_duration(text).ok()?
+    };
+    // Nothing finer than a microsecond can be printed back.
+    (parsed <= LONGEST && parsed.subsec_nanos() % 1000 == 0).then_some(parsed)
+}
+
+/// `1m30s`; `0s` for nothing.
+pub(super) fn duration_text(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let parts = [
+        (seconds / 3600, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+        (u64::from(duration.subsec_millis()), "ms"),
+        (u64::from(duration.subsec_micros() % 1000), "us"),
+    ];
+    let mut text = String::new();
+    for (number, unit) in parts.into_iter().filter(|(number, _)| *number > 0) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{number}{unit}");
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// An exit code, 0 to 255, in digits only.
+pub(super) fn exit_code(text: &str) -> Option<u8> {
+    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The elements of a comma-separated list, without the spaces around them.
+fn elements(text: &OsStr) -> Option<impl Iterator<Item = &str>> {
+    Some(text.to_str()?.split(',').map(str::trim))
+}
+
+/// A TOML array of strings.
+fn toml_array(elements: impl Iterator<Item = String>) -> String {
+    let elements: Vec<_> = elements.map(|element| toml_string(&element)).collect();
+    format!("[{}]", elements.join(", "))
+}
+
+/// A TOML basic string.
+fn toml_string(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests;

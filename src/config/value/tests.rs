@@ -1,0 +1,205 @@
+//! Every form of every kind of value, and what comes back when it is printed.
+
+use super::*;
+use proptest::prelude::*;
+
+fn parse<T: Value>(text: &str) -> Option<T> {
+    T::parse(OsStr::new(text))
+}
+
+#[test]
+fn durations_are_read() {
+    for (text, micros) in [
+        ("500ms", 500_000),
+        ("5s", 5_000_000),
+        ("1m30s", 90_000_000),
+        ("1.5s", 1_500_000),
+        ("0", 0),
+        ("0s", 0),
+        ("5", 5_000_000),
+        ("007", 7_000_000),
+        ("250us", 250),
+        ("2h", 7_200_000_000),
+        ("720h", 2_592_000_000_000),
+        ("2592000", 2_592_000_000_000),
+    ] {
+        assert_eq!(duration(text), Some(Duration::from_micros(micros)), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_clear_duration_is_refused() {
+    for text in [
+        "",
+        " ",
+        "5x",
+        "s",
+        "1M",
+        "1MS",
+        "5S",
+        "1d",
+        "1w",
+        "1month",
+        "1y",
+        "5sec",
+        "1min",
+        "5 s",
+        " 5s",
+        "5s ",
+        "1m 30s",
+        "-5s",
+        "+5",
+        "1.5",
+        "1.s",
+        ".5s",
+        "1..5s",
+        "5ns",
+        "0.5us",
+        "721h",
+        "2592001",
+        "1e3s",
+        "5s5",
+        "µs",
+        "5µs",
+        "99999999999999999999",
+        // humantime 2.4 panics on this one.
+        "18446744073709551615s1000ms",
+        "999999999999h999999999999h",
+    ] {
+        assert_eq!(duration(text), None, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn durations_are_read_back_as_printed(micros in 0..=LONGEST.as_micros() as u64) {
+        let value = Duration::from_micros(micros);
+        prop_assert_eq!(duration(&duration_text(value)), Some(value));
+    }
+
+    #[test]
+    fn no_text_makes_a_parser_panic(text in ".*", like in "[0-9a-z.,:+\\[\\]-]{0,24}") {
+        for text in [text, like] {
+            parse::<Duration>(&text);
+            parse::<StopOn>(&text);
+            parse::<StopSignal>(&text);
+            parse::<ExitMap>(&text);
+            parse::<Listen>(&text);
+            parse::<Profiles>(&text);
+            parse::<Ratio>(&text);
+        }
+    }
+
+    #[test]
+    fn no_number_makes_durations_panic(text in "([0-9]{1,20}(\\.[0-9]{1,20})?(us|ms|s|m|h)){1,4}") {
+        prop_assert!(duration(&text).is_none_or(|parsed| parsed <= LONGEST));
+    }
+
+    #[test]
+    fn strings_are_read_back_by_toml(text in any::<String>()) {
+        let document = format!("k = {}", toml_string(&text));
+        let table = toml::de::DeTable::parse(&document).unwrap();
+        let value = table.get_ref().get("k").unwrap().get_ref().as_str();
+        prop_assert_eq!(value, Some(text.as_str()));
+    }
+
+    #[test]
+    fn ratios_are_read_back_as_printed(ratio in f64::MIN_POSITIVE..=1.0) {
+        prop_assert_eq!(parse(&Ratio(ratio).to_toml()), Some(Ratio(ratio)));
+    }
+}
+
+#[test]
+fn signals_that_begin_the_stop_can_be_handled() {
+    let signals = |text| parse::<StopOn>(text).map(|list| list.to_toml());
+    assert_eq!(signals("SIGTERM,int").as_deref(), Some(r#"["SIGTERM", "SIGINT"]"#));
+    assert_eq!(signals("15, SIGTERM").as_deref(), Some(r#"["SIGTERM"]"#));
+    assert_eq!(signals("SIGRTMIN+3").as_deref(), Some(r#"["SIGRTMIN+3"]"#));
+    for text in ["KILL", "STOP", "CHLD", "ILL", "BUS", "FPE", "SEGV", "32", "33", "TERM,", "x", ","]
+    {
+        assert_eq!(signals(text), None, "{text}");
+    }
+}
+
+#[test]
+fn the_stop_signal_is_the_received_one_or_fixed() {
+    assert_eq!(parse("received"), Some(StopSignal::Received));
+    assert_eq!(parse("kill"), Some(StopSignal::Fixed(Signal::KILL)));
+    assert_eq!(parse("15"), Some(StopSignal::Fixed(Signal::TERM)));
+    assert_eq!(parse::<StopSignal>("SIGSTOP"), None);
+    assert_eq!(parse::<StopSignal>("TERM,INT"), None);
+}
+
+#[test]
+fn exit_maps_are_pairs_of_codes() {
+    let map: ExitMap = parse("143:0, 130:7").unwrap();
+    assert_eq!(map.pairs(), [(143, 0), (130, 7)]);
+    assert_eq!(map.to_toml(), r#"["143:0", "130:7"]"#);
+    for text in ["143", "143:", ":0", "256:0", "143:0:0", "+1:0", "a:b", "143:0,"] {
+        assert_eq!(parse::<ExitMap>(text), None, "{text}");
+    }
+}
+
+#[test]
+fn listeners_are_addresses_without_names() {
+    for (text, printed) in [
+        ("[::]:9911", "[::]:9911"),
+        ("0.0.0.0:9911", "0.0.0.0:9911"),
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        (":9911", "[::]:9911"),
+        (":0", "[::]:0"),
+        ("[::1]:0", "[::1]:0"),
+        ("OFF", "off"),
+    ] {
+        let listen: Listen = parse(text).unwrap();
+        assert_eq!(listen.to_toml(), format!("{printed:?}"), "{text}");
+        assert_ne!(listen, Listen::Default);
+    }
+    for text in ["localhost:80", "9911", ":", ":+80", ":65536", "::", "127.0.0.1", "[::]", "*:80"] {
+        assert_eq!(parse::<Listen>(text), None, "{text}");
+    }
+}
+
+#[test]
+fn sizing_is_a_word_or_a_list() {
+    let print = |text| parse::<Profiles>(text).map(|profiles| profiles.to_toml());
+    assert_eq!(print("default").as_deref(), Some(r#""default""#));
+    assert_eq!(print("off").as_deref(), Some(r#""off""#));
+    assert_eq!(print("python, Go,go").as_deref(), Some(r#"["python", "go"]"#));
+    for text in ["java", "go,off", "default,go", "go,"] {
+        assert_eq!(print(text), None, "{text}");
+    }
+}
+
+#[test]
+fn ratios_are_above_nothing_and_up_to_all() {
+    assert_eq!(parse("1"), Some(Ratio(1.0)));
+    assert_eq!(Ratio(1.0).to_toml(), "1.0");
+    for text in ["0", "-0.1", "1.01", "nan", "inf", "90%", "", "0,9"] {
+        assert_eq!(parse::<Ratio>(text), None, "{text}");
+    }
+}
+
+#[test]
+fn words_are_read_in_any_case_and_back_as_printed() {
+    fn all<T: Words + std::fmt::Debug>() {
+        for (word, value) in T::WORDS {
+            assert_eq!(parse(word), Some(*value));
+            assert_eq!(parse(&word.to_uppercase()), Some(*value));
+            assert_eq!(value.to_toml(), format!("{word:?}"));
+        }
+        assert_eq!(parse::<T>("nonsense"), None);
+    }
+    all::<LogLevel>();
+    all::<ReadinessOnStop>();
+    all::<Rounding>();
+}
+
+#[test]
+fn each_v_is_one_level_more() {
+    assert_eq!(LogLevel::Info.raised(0), LogLevel::Info);
+    assert_eq!(LogLevel::Info.raised(1), LogLevel::Debug);
+    assert_eq!(LogLevel::Off.raised(2), LogLevel::Warn);
+    assert_eq!(LogLevel::Info.raised(9), LogLevel::Trace);
+    assert_eq!(LogLevel::Trace.raised(1), LogLevel::Trace);
+}

@@ -1,0 +1,145 @@
+//! The endpoints: accepts connections, bounds what each may cost, and answers
+//! with what `policy::health` and `policy::metrics` decide.
+//!
+//! It runs on the supervisor's own thread, so that an answer proves that the
+//! loop turns. Nothing here may block, hold a lock across an await, or let a
+//! client decide how much memory or time it gets. `run` starts it.
+
+mod listen;
+mod route;
+
+pub(crate) use listen::{bind, bind_default};
+
+use crate::policy::status::{Status, Usage};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use route::Endpoints;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::time::{sleep, timeout};
+
+/// More than all probes of a kubelet, a mesh and some scrapers have open at
+/// once; few enough for the memory they can take: 20 KiB each, and 100 KiB in
+/// the kernel when a client sends but does not read.
+const CONNECTIONS_MAX: usize = 64;
+
+/// A probe's request has 200 bytes, a browser's with cookies some thousand.
+/// hyper allows no smaller buffer.
+const HEADER_BYTES_MAX: usize = 8192;
+
+/// From the accept, or the end of the last answer, to the end of the next
+/// header. The longest that a platform lets a probe wait is usually 1 s.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that has served for this long is closed after its current
+/// answer, so that none is held for ever by a client that reads a byte an hour.
+const LIFETIME: Duration = Duration::from_secs(30);
+
+/// What is left to a connection for that answer.
+const FAREWELL_DELAY: Duration = Duration::from_secs(1);
+
+/// How long to wait when `accept` fails and no connection can be closed for
+/// it: at once it would only fail again.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// Answers on `listener`, which must not block, until the task is dropped.
+/// `usage` is called for each scrape and should take less than a millisecond.
+///
+/// Needs a `LocalSet` and a runtime with I/O and time. While no connection is
+/// open it sets no timer. Fails only at once, when the runtime cannot watch
+/// the listener.
+pub(crate) async fn serve(
+    listener: std::net::TcpListener,
+    status: watch::Receiver<Status>,
+    usage: impl Fn() -> Usage + 'static,
+) -> io::Result<Infallible> {
+    let listener = TcpListener::from_std(listener)?;
+    let endpoints = Rc::new(Endpoints::new(status, usage));
+    let mut connections = Connections::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => connections.admit(converse(stream, Rc::clone(&endpoints))),
+            // The client has gone before it was accepted: `man 2 accept`.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // Most likely there is no descriptor left, and the oldest
+            // connection has one.
+            Err(_) if connections.drop_oldest() => {}
+            Err(_) => sleep(ACCEPT_RETRY_DELAY).await,
+        }
+        // One connection per turn: a flood must not keep the supervisor, or
+        // the connections that are to be closed, from theirs.
+        yield_now().await;
+    }
+}
+
+/// The open connections, oldest first.
+#[derive(Default)]
+struct Connections(VecDeque<AbortHandle>);
+
+impl Connections {
+    /// Starts a connection. When there are too many the oldest makes room: a
+    /// probe is answered within milliseconds, so the oldest is the one that
+    /// is slow on purpose, and to refuse the newest would refuse the kubelet.
+    fn admit(&mut self, connection: impl Future<Output = ()> + 'static) {
+        self.0.retain(|open| !open.is_finished());
+        if self.0.len() >= CONNECTIONS_MAX {
+            self.drop_oldest();
+        }
+        self.0.push_back(spawn_local(connection).abort_handle());
+    }
+
+    /// Closes the oldest connection, at its next turn. False when none is open.
+    fn drop_oldest(&mut self) -> bool {
+        self.0.retain(|open| !open.is_finished());
+        match self.0.pop_front() {
+            Some(oldest) => {
+                oldest.abort();
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Answers one client. How it ends is the client's affair and nobody else's.
+async fn converse<F: Fn() -> Usage + 'static>(stream: TcpStream, endpoints: Rc<Endpoints<F>>) {
+    let service = service_fn(move |request| {
+        let endpoints = Rc::clone(&endpoints);
+        async move {
+            // One answer per turn, however many requests came in one packet.
+            yield_now().await;
+            Ok::<_, Infallible>(endpoints.answer(&request))
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_header_size(HEADER_BYTES_MAX)
+        // Also what hyper buffers of answers that the client does not read:
+        // with so much waiting it takes neither a body nor the next request.
+        .max_buf_size(HEADER_BYTES_MAX)
+        // A client that shuts its sending side down after the request, as
+        // `nc -N` does, still wants the answer.
+        .half_close(true)
+        // `writev` cannot be told not to raise SIGPIPE, `send` is (std, mio).
+        // A SIGPIPE of our own would be forwarded to the child.
+        .writev(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    if timeout(LIFETIME, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _: Result<_, _> = timeout(FAREWELL_DELAY, connection).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

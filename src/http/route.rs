@@ -1,0 +1,80 @@
+//! One request in, one response out. What the response says is decided in
+//! `policy`; here are methods, status codes and headers.
+
+use crate::policy::health::{self, Verdict};
+use crate::policy::metrics::{self, Format};
+use crate::policy::status::{Status, Usage};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::watch;
+
+/// What the endpoints tell of.
+pub(super) struct Endpoints<F> {
+    status: watch::Receiver<Status>,
+    usage: F,
+}
+
+impl<F: Fn() -> Usage> Endpoints<F> {
+    pub(super) fn new(status: watch::Receiver<Status>, usage: F) -> Self {
+        Self { status, usage }
+    }
+
+    /// The response to a request, whose body is never looked at. It has a body
+    /// for HEAD too: hyper keeps that to itself but sends its length, and holds
+    /// a client's next request back only while there is a body to be written.
+    pub(super) fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response =
+                text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n".to_owned());
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match request.uri().path() {
+            "/metrics" => {
+                let format = Format::from_accept(&accept(request.headers()));
+                let usage = (self.usage)();
+                let page = metrics::render(&self.status.borrow(), &usage, format);
+                let mut response = text(StatusCode::OK, page);
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+                response
+            }
+            path => {
+                let query = request.uri().query().unwrap_or_default();
+                let answer = health::answer(&self.status.borrow(), path, query);
+                text(status_code(answer.verdict), answer.body)
+            }
+        }
+    }
+}
+
+fn status_code(verdict: Verdict) -> StatusCode {
+    match verdict {
+        Verdict::Passed => StatusCode::OK,
+        Verdict::Failed => StatusCode::SERVICE_UNAVAILABLE,
+        Verdict::Unknown => StatusCode::NOT_FOUND,
+    }
+}
+
+/// A response with the headers that all have.
+fn text(code: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = code;
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-cache, no-store"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// All Accept headers as one. What is not text asks for nothing.
+fn accept(headers: &HeaderMap) -> String {
+    let values = headers.get_all(header::ACCEPT).iter();
+    values.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,173 @@
+//! castoff's log: JSON lines on standard error.
+//!
+//! Owns the set-up of tracing, the one way to standard error, and the panic
+//! hook. It never waits: a line for which there is no room is dropped and
+//! counted. `events` has a function for every event; nobody else logs.
+
+pub(crate) mod events;
+mod json;
+mod line;
+mod sink;
+
+use std::io;
+use std::panic;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use self::sink::Sink;
+use crate::system::stderr::Output;
+
+/// The one way to standard error, from `init` on. Its holder never waits for
+/// anything, so neither do those who wait for the lock.
+static SINK: Mutex<Option<Sink<io::Stderr>>> = Mutex::new(None);
+
+/// Sends every event of this level or a graver one to standard error, and
+/// panics as well.
+pub(crate) fn init(level: LevelFilter) {
+    *sink() = Some(Sink::new(Output::new(io::stderr())));
+    // It fails when a subscriber is there already, and then that one stays.
+    let _ = tracing::subscriber::set_global_default(subscriber(level, || ToStderr));
+    panic::set_hook(Box::new(|info| {
+        if LevelFilter::current() == LevelFilter::OFF {
+            return;
+        }
+        // Not through tracing, whose thread locals may be gone; and a panic
+        // while the lock is held must not wait for it.
+        let line = events::panicked(info);
+        if let Ok(mut sink) = SINK.try_lock()
+            && let Some(sink) = sink.as_mut()
+        {
+            sink.write_line(line.as_bytes());
+        }
+    }));
+}
+
+/// Lines that could not be written since castoff started.
+pub(crate) fn dropped() -> u64 {
+    sink().as_ref().map_or(0, Sink::dropped)
+}
+
+fn sink() -> MutexGuard<'static, Option<Sink<io::Stderr>>> {
+    SINK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn subscriber<W>(level: LevelFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .log_internal_errors(false) // it would print them with a write that may block
+        .with_max_level(level)
+        .event_format(json::Json)
+        .with_writer(writer)
+        .finish()
+}
+
+/// What tracing writes its lines to: one call, one line.
+struct ToStderr;
+
+impl io::Write for ToStderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(sink) = sink().as_mut() {
+            sink.write_line(line);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod capture {
+    //! Reads back what was logged, for the tests of this module.
+
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::level_filters::LevelFilter;
+
+    #[derive(Clone, Default)]
+    struct Capture(Arc<Mutex<Vec<String>>>);
+
+    impl io::Write for Capture {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap());
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that `act` logs, each without its time and newline. One write
+    /// is one line.
+    pub(super) fn lines_of(act: impl FnOnce()) -> Vec<String> {
+        let capture = Capture::default();
+        let writer = capture.clone();
+        let subscriber = super::subscriber(LevelFilter::TRACE, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, act);
+        let lines = capture.0.lock().unwrap();
+        lines.iter().map(|line| without_time(line)).collect()
+    }
+
+    pub(super) fn without_time(line: &str) -> String {
+        let rest = line.strip_prefix(r#"{"time":""#).unwrap();
+        let (time, rest) = rest.split_once(r#"","#).unwrap();
+        assert_eq!(time.len(), "2026-11-20T10:00:00.123456Z".len(), "{time}");
+        humantime::parse_rfc3339(time).unwrap();
+        rest.strip_suffix('\n').unwrap().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use super::*;
+
+    const IN_OWN_PROCESS: &str = "LOG_TEST_IN_OWN_PROCESS";
+
+    /// The part that changes the whole process: `init` and a panic.
+    #[test]
+    fn in_own_process() {
+        if std::env::var_os(IN_OWN_PROCESS).is_none() {
+            return;
+        }
+        init(LevelFilter::INFO);
+        events::orphan_reaped(9, crate::policy::exit::ExitReason::Code(0), false);
+        events::exiting(0, Some(Duration::from_millis(5)));
+        assert!(panic::catch_unwind(|| panic!("of {}", "no use")).is_err());
+        assert_eq!(dropped(), 0);
+    }
+
+    #[test]
+    fn events_and_panics_go_to_standard_error_from_the_level_on() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "log::tests::in_own_process"])
+            .env(IN_OWN_PROCESS, "1")
+            .stdout(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{text}");
+        let [exiting, panicked] = text
+            .lines()
+            .map(|line| capture::without_time(&format!("{line}\n")))
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap();
+        assert!(exiting.ends_with(r#""event":"exiting","exit_code":0,"stop_ms":5}"#), "{exiting}");
+        let head = concat!(
+            r#""level":"ERROR","msg":"internal error","event":"internal_error","#,
+            r#""cause":"of no use","location":"src/log.rs:"#
+        );
+        assert!(panicked.starts_with(head), "{panicked}");
+    }
+}

@@ -1,0 +1,462 @@
+//! Every event that castoff logs, a function for each.
+//!
+//! Owns the names and the fields, which users rely on, and the levels: info is
+//! a fact of this life, warn means that castoff coped, error that it ends or
+//! has a bug. Messages are fixed phrases; what varies is a field, and a fact
+//! that is not known is a field that is not there. Nothing here decides.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::panic::PanicHookInfo;
+use std::time::{Duration, SystemTime};
+
+use tracing::{Level, debug, info, warn};
+
+use super::line::Line;
+use crate::policy::exit::ExitReason;
+use crate::policy::limits::{Limit, Limits};
+use crate::policy::signal::Signal;
+use crate::policy::status::PhaseName;
+
+/// What castoff is and how it was told to work.
+pub(crate) struct Start<'a> {
+    pub(crate) pid: i32,
+    /// It is process 1 of its namespace.
+    pub(crate) is_pid1: bool,
+    /// It is not, and has made itself a subreaper.
+    pub(crate) is_subreaper: bool,
+    pub(crate) grace: Duration,
+    pub(crate) drain: Duration,
+    /// The address of the endpoints, or `off`.
+    pub(crate) listen: &'a dyn Display,
+}
+
+pub(crate) fn castoff_started(start: &Start<'_>) {
+    info!(
+        event = "castoff_started",
+        version = env!("CARGO_PKG_VERSION"),
+        pid = start.pid,
+        pid1 = start.is_pid1,
+        subreaper = start.is_subreaper,
+        grace_ms = millis(start.grace),
+        drain_ms = millis(start.drain),
+        listen = %start.listen,
+        "castoff started"
+    );
+}
+
+pub(crate) fn limits_detected(limits: &Limits) {
+    let Limits { cgroup, cpus, memory_bytes, pids, .. } = limits;
+    let has_any = cpus.is_some() || memory_bytes.is_some() || pids.is_some();
+    info!(
+        event = "limits_detected",
+        cgroup = cgroup.as_str(),
+        cpus = value(cpus),
+        memory_bytes = value(memory_bytes),
+        pids = value(pids),
+        cpu_source = source(cpus),
+        memory_source = source(memory_bytes),
+        "{}",
+        if has_any { "limits detected" } else { "no limits detected, nothing to export" }
+    );
+}
+
+/// A limit that could not be found out, and is taken for none.
+pub(crate) fn limits_warning(cause: impl Display) {
+    warn!(event = "limits_warning", %cause, "limit not detected");
+}
+
+/// A variable that the child gets from castoff, and the limit or setting it
+/// comes from.
+pub(crate) fn env_exported(name: &str, value: impl Display, why: impl Display) {
+    info!(event = "env_exported", name, %value, %why, "variable exported");
+}
+
+/// The endpoints have no address, and castoff goes on without them.
+pub(crate) fn listen_failed(address: impl Display, cause: impl Display) {
+    warn!(event = "listen_failed", %address, %cause, "endpoints not available");
+}
+
+/// `command` is argv[0] only: arguments may hold secrets.
+pub(crate) fn subreaper_failed(cause: impl Display) {
+    warn!(event = "subreaper_failed", %cause, "cannot adopt the orphans of descendants");
+}
+
+pub(crate) fn parent_death_signal_failed(signal: Signal, cause: impl Display) {
+    warn!(event = "parent_death_signal_failed", %signal, %cause, "cannot ask for a signal");
+}
+
+pub(crate) fn child_started(child_pid: i32, command: &OsStr) {
+    info!(event = "child_started", child_pid, command = %command.display(), "child started");
+}
+
+/// `elapsed` is the time spent in `from`.
+pub(crate) fn phase_changed(
+    from: PhaseName,
+    to: PhaseName,
+    cause: impl Display,
+    elapsed: Duration,
+) {
+    info!(
+        event = "phase_changed",
+        from = from.as_str(),
+        to = to.as_str(),
+        %cause,
+        elapsed_ms = millis(elapsed),
+        "phase changed"
+    );
+}
+
+/// Who sent a signal to castoff (`man 2 sigaction`, si_code and si_pid).
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sender<'a> {
+    /// A process outside of this pid namespace: the container's runtime.
+    Outside { uid: Option<u32> },
+    /// The kernel, for instance because of a key pressed at the terminal.
+    Kernel,
+    /// A process of this namespace; `command` is its name, when it still ran.
+    Process { pid: i32, uid: u32, command: Option<&'a str> },
+}
+
+pub(crate) fn signal_received(signal: Signal, sender: Sender<'_>) {
+    let (sender, pid, uid, command) = match sender {
+        Sender::Outside { uid } => ("outside", None, uid, None),
+        Sender::Kernel => ("kernel", None, None, None),
+        Sender::Process { pid, uid, command } => ("process", Some(pid), Some(uid), command),
+    };
+    info!(
+        event = "signal_received",
+        %signal,
+        sender,
+        sender_pid = pid,
+        sender_uid = uid,
+        sender_command = command,
+        "signal received"
+    );
+}
+
+/// `target_pid` is negative for a process group (`man 2 kill`).
+pub(crate) fn signal_forwarded(signal: Signal, target_pid: i32) {
+    info!(event = "signal_forwarded", %signal, target_pid, "signal forwarded");
+}
+
+pub(crate) fn signal_forward_failed(signal: Signal, target_pid: i32, cause: impl Display) {
+    warn!(event = "signal_forward_failed", %signal, target_pid, %cause, "signal not forwarded");
+}
+
+/// With `is_warning` (`-w`) a fault, else a detail.
+pub(crate) fn orphan_reaped(pid: i32, exit: ExitReason, is_warning: bool) {
+    const EVENT: &str = "orphan_reaped";
+    let (exit_code, signal) = code_or_signal(exit);
+    let signal = signal.as_ref().map(tracing::field::display);
+    if is_warning {
+        warn!(event = EVENT, pid, exit_code, signal, "orphan reaped");
+    } else {
+        debug!(event = EVENT, pid, exit_code, signal, "orphan reaped");
+    }
+}
+
+/// `reason` is `delay`, `quiet`, `max` or `second_signal`; `connections` are
+/// those still open.
+pub(crate) fn drain_finished(waited: Duration, reason: &'static str, connections: Option<u64>) {
+    info!(
+        event = "drain_finished",
+        waited_ms = millis(waited),
+        reason,
+        connections,
+        "drain finished"
+    );
+}
+
+/// `reason` is `exited`, `signalled`, `stopped`, `killed_at_deadline` or
+/// `oom_killed`.
+pub(crate) fn child_exited(
+    child_pid: i32,
+    exit: ExitReason,
+    uptime: Duration,
+    reason: &'static str,
+) {
+    let (exit_code, signal) = code_or_signal(exit);
+    info!(
+        event = "child_exited",
+        child_pid,
+        exit_code,
+        signal = signal.as_ref().map(tracing::field::display),
+        uptime_ms = millis(uptime),
+        reason,
+        "child exited"
+    );
+}
+
+/// `stop` is the time since the stop request, if there was one.
+pub(crate) fn exiting(exit_code: u8, stop: Option<Duration>) {
+    info!(event = "exiting", exit_code, stop_ms = stop.map(millis), "castoff exits");
+}
+
+/// The same for a panic. A line rather than an event of tracing: see `init`.
+pub(super) fn panicked(info: &PanicHookInfo<'_>) -> Line {
+    Line::new(SystemTime::now(), Level::ERROR, |line| {
+        line.text("msg", "internal error");
+        line.text("event", "internal_error");
+        line.text("cause", info.payload_as_str().unwrap_or("panic without a text"));
+        if let Some(location) = info.location() {
+            line.text("location", location);
+        }
+    })
+}
+
+/// `count` lines found no room since the last report. A line rather than an
+/// event of tracing, for it is made while another one is written.
+pub(super) fn log_dropped(count: u64) -> Line {
+    Line::new(SystemTime::now(), Level::WARN, |line| {
+        line.text("msg", "log lines dropped");
+        line.text("event", "log_dropped");
+        line.value("count", count);
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn value<T: Copy>(limit: &Option<Limit<T>>) -> Option<T> {
+    limit.as_ref().map(|limit| limit.value)
+}
+
+fn source<T>(limit: &Option<Limit<T>>) -> Option<&str> {
+    limit.as_ref().map(|limit| limit.source.as_str())
+}
+
+/// The two fields of which one is there.
+fn code_or_signal(exit: ExitReason) -> (Option<u8>, Option<Signal>) {
+    match exit {
+        ExitReason::Code(code) => (Some(code), None),
+        ExitReason::Signal(signal) => (None, Some(signal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::capture::{lines_of, without_time};
+    use crate::policy::limits::CgroupKind;
+
+    /// The one line of an event: its level, message and the rest.
+    #[track_caller]
+    fn assert_line(act: impl FnOnce(), expected: &str) {
+        assert_eq!(lines_of(act), [expected]);
+    }
+
+    #[test]
+    fn castoff_started_says_what_it_is() {
+        let start = Start {
+            pid: 1,
+            is_pid1: true,
+            is_subreaper: false,
+            grace: Duration::from_secs(30),
+            drain: Duration::from_millis(5500),
+            listen: &"[::]:9911",
+        };
+        assert_line(
+            || castoff_started(&start),
+            concat!(
+                r#""level":"INFO","msg":"castoff started","event":"castoff_started","version":""#,
+                env!("CARGO_PKG_VERSION"),
+                r#"","pid":1,"pid1":true,"subreaper":false,"grace_ms":30000,"drain_ms":5500,"#,
+                r#""listen":"[::]:9911"}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn limits_detected_names_the_limits_that_exist() {
+        let limits = Limits {
+            cgroup: CgroupKind::V2,
+            cpus: Some(Limit { value: 1.5, source: "/sys/fs/cgroup/cpu.max".into() }),
+            memory_bytes: Some(Limit {
+                value: 1 << 30,
+                source: "/sys/fs/cgroup/memory.max".into(),
+            }),
+            pids: None,
+            affinity: None,
+        };
+        assert_line(
+            || limits_detected(&limits),
+            concat!(
+                r#""level":"INFO","msg":"limits detected","event":"limits_detected","cgroup":"v2","#,
+                r#""cpus":1.5,"memory_bytes":1073741824,"cpu_source":"/sys/fs/cgroup/cpu.max","#,
+                r#""memory_source":"/sys/fs/cgroup/memory.max"}"#
+            ),
+        );
+        assert_line(
+            || limits_detected(&Limits::default()),
+            concat!(
+                r#""level":"INFO","msg":"no limits detected, nothing to export","#,
+                r#""event":"limits_detected","cgroup":"none"}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn start_and_phases() {
+        assert_line(
+            || env_exported("GOMAXPROCS", 2, "cpus 1.5, rounded up"),
+            concat!(
+                r#""level":"INFO","msg":"variable exported","event":"env_exported","#,
+                r#""name":"GOMAXPROCS","value":"2","why":"cpus 1.5, rounded up"}"#
+            ),
+        );
+        assert_line(
+            || child_started(7, OsStr::new("serve")),
+            concat!(
+                r#""level":"INFO","msg":"child started","event":"child_started","#,
+                r#""child_pid":7,"command":"serve"}"#
+            ),
+        );
+        assert_line(
+            || {
+                let (from, to) = (PhaseName::Starting, PhaseName::Serving);
+                phase_changed(from, to, "child_ready", Duration::from_micros(2900));
+            },
+            concat!(
+                r#""level":"INFO","msg":"phase changed","event":"phase_changed","#,
+                r#""from":"starting","to":"serving","cause":"child_ready","elapsed_ms":2}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn signal_received_tells_of_its_sender_what_is_known() {
+        let cases = [
+            (Sender::Outside { uid: Some(0) }, r#""sender":"outside","sender_uid":0}"#),
+            (Sender::Kernel, r#""sender":"kernel"}"#),
+            (
+                Sender::Process { pid: 12, uid: 1000, command: Some("sh") },
+                r#""sender":"process","sender_pid":12,"sender_uid":1000,"sender_command":"sh"}"#,
+            ),
+            (
+                Sender::Process { pid: 12, uid: 0, command: None },
+                r#""sender":"process","sender_pid":12,"sender_uid":0}"#,
+            ),
+        ];
+        for (sender, rest) in cases {
+            let head = concat!(
+                r#""level":"INFO","msg":"signal received","event":"signal_received","#,
+                r#""signal":"SIGTERM","#
+            );
+            assert_line(|| signal_received(Signal::TERM, sender), &format!("{head}{rest}"));
+        }
+    }
+
+    #[test]
+    fn forwarding_and_reaping() {
+        assert_line(
+            || signal_forwarded(Signal::INT, -7),
+            concat!(
+                r#""level":"INFO","msg":"signal forwarded","event":"signal_forwarded","#,
+                r#""signal":"SIGINT","target_pid":-7}"#
+            ),
+        );
+        assert_line(
+            || orphan_reaped(9, ExitReason::Code(0), false),
+            concat!(
+                r#""level":"DEBUG","msg":"orphan reaped","event":"orphan_reaped","#,
+                r#""pid":9,"exit_code":0}"#
+            ),
+        );
+        assert_line(
+            || orphan_reaped(9, ExitReason::Signal(Signal::KILL), true),
+            concat!(
+                r#""level":"WARN","msg":"orphan reaped","event":"orphan_reaped","#,
+                r#""pid":9,"signal":"SIGKILL"}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn the_end() {
+        assert_line(
+            || drain_finished(Duration::from_secs(5), "delay", None),
+            concat!(
+                r#""level":"INFO","msg":"drain finished","event":"drain_finished","#,
+                r#""waited_ms":5000,"reason":"delay"}"#
+            ),
+        );
+        assert_line(
+            || drain_finished(Duration::from_secs(5), "max", Some(3)),
+            concat!(
+                r#""level":"INFO","msg":"drain finished","event":"drain_finished","#,
+                r#""waited_ms":5000,"reason":"max","connections":3}"#
+            ),
+        );
+        assert_line(
+            || child_exited(7, ExitReason::Code(3), Duration::from_secs(60), "exited"),
+            concat!(
+                r#""level":"INFO","msg":"child exited","event":"child_exited","#,
+                r#""child_pid":7,"exit_code":3,"uptime_ms":60000,"reason":"exited"}"#
+            ),
+        );
+        assert_line(
+            || child_exited(7, ExitReason::Signal(Signal::TERM), Duration::ZERO, "stopped"),
+            concat!(
+                r#""level":"INFO","msg":"child exited","event":"child_exited","#,
+                r#""child_pid":7,"signal":"SIGTERM","uptime_ms":0,"reason":"stopped"}"#
+            ),
+        );
+        assert_line(
+            || exiting(143, Some(Duration::from_millis(812))),
+            concat!(
+                r#""level":"INFO","msg":"castoff exits","event":"exiting","#,
+                r#""exit_code":143,"stop_ms":812}"#
+            ),
+        );
+        assert_line(
+            || exiting(0, None),
+            r#""level":"INFO","msg":"castoff exits","event":"exiting","exit_code":0}"#,
+        );
+    }
+
+    #[test]
+    fn what_castoff_coped_with() {
+        assert_line(
+            || listen_failed("[::]:9911", "Address already in use"),
+            concat!(
+                r#""level":"WARN","msg":"endpoints not available","event":"listen_failed","#,
+                r#""address":"[::]:9911","cause":"Address already in use"}"#
+            ),
+        );
+        assert_line(
+            || limits_warning("cannot read cpu.max: garbage"),
+            concat!(
+                r#""level":"WARN","msg":"limit not detected","event":"limits_warning","#,
+                r#""cause":"cannot read cpu.max: garbage"}"#
+            ),
+        );
+        assert_line(
+            || subreaper_failed("Invalid argument"),
+            concat!(
+                r#""level":"WARN","msg":"cannot adopt the orphans of descendants","#,
+                r#""event":"subreaper_failed","cause":"Invalid argument"}"#
+            ),
+        );
+        assert_line(
+            || parent_death_signal_failed(Signal::TERM, "Invalid argument"),
+            concat!(
+                r#""level":"WARN","msg":"cannot ask for a signal","#,
+                r#""event":"parent_death_signal_failed","signal":"SIGTERM","cause":"Invalid argument"}"#
+            ),
+        );
+        assert_line(
+            || signal_forward_failed(Signal::TERM, 7, "No such process"),
+            concat!(
+                r#""level":"WARN","msg":"signal not forwarded","event":"signal_forward_failed","#,
+                r#""signal":"SIGTERM","target_pid":7,"cause":"No such process"}"#
+            ),
+        );
+        let line = log_dropped(12);
+        assert_eq!(
+            without_time(std::str::from_utf8(line.as_bytes()).unwrap()),
+            r#""level":"WARN","msg":"log lines dropped","event":"log_dropped","count":12}"#
+        );
+    }
+}

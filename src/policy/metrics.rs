@@ -1,0 +1,228 @@
+//! `/metrics`: a `Status` and a `Usage` in, text out.
+//!
+//! Two formats share one list: the Prometheus text format 0.0.4 and
+//! OpenMetrics 1.0, which names a counter's family without `_total` and ends
+//! with `# EOF`. A metric whose source is missing is left out: a limit of 0
+//! and no limit are not the same.
+
+use super::exit::ExitReason;
+use super::health;
+use super::status::{PhaseName, SignalCounts, Status, Usage};
+use std::fmt::Display;
+
+/// How the metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Prometheus text format 0.0.4, for whoever does not ask for the other.
+    Text,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The format that `accept`, the value of a request's Accept header,
+    /// prefers. OpenMetrics must be named: a wildcard gets the text format.
+    pub(crate) fn from_accept(accept: &str) -> Self {
+        let mut open_metrics = 0.0_f32;
+        let mut text = 0.0_f32;
+        for range in accept.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let (mut version, mut quality) = ("", Some(1.0));
+            for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+                let value = value.trim().trim_matches('"');
+                match key.trim().to_ascii_lowercase().as_str() {
+                    "version" => version = value,
+                    "q" => quality = value.parse().ok().filter(|q| (0.0..=1.0).contains(q)),
+                    _ => {}
+                }
+            }
+            let Some(quality) = quality else { continue };
+            match (media_type.as_str(), version) {
+                ("application/openmetrics-text", "" | "1.0.0") => {
+                    open_metrics = open_metrics.max(quality);
+                }
+                ("text/plain", "" | "0.0.4") | ("text/*" | "*/*", _) => text = text.max(quality),
+                _ => {}
+            }
+        }
+        if open_metrics > 0.0 && open_metrics >= text { Self::OpenMetrics } else { Self::Text }
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Every metric whose source exists, each with its HELP and TYPE.
+pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
+    let mut page = Page { text: String::with_capacity(8192), format };
+    page.info("castoff", "The version of castoff.", "version", env!("CARGO_PKG_VERSION"));
+    page.family("castoff_phase", Kind::Gauge, "1 for the phase that castoff is in, 0 for others.");
+    for phase in PhaseName::ALL {
+        let is_in = u8::from(phase == status.phase);
+        page.labelled("castoff_phase", Kind::Gauge, "phase", phase.as_str(), is_in);
+    }
+    page.gauge("castoff_ready", "1 while /readyz passes.", Some(u8::from(status.is_ready)));
+    page.gauge("castoff_live", "1 while /livez passes.", Some(u8::from(health::is_live(status))));
+    page.gauge("castoff_child_up", "1 while the child runs.", Some(u8::from(status.child_is_up)));
+    page.gauge(
+        "castoff_child_start_time_seconds",
+        "When the child was started, in seconds since the epoch.",
+        status.child_started_at.filter(|seconds| seconds.is_finite()),
+    );
+    page.gauge(
+        "castoff_child_exit_code",
+        "The child's last exit code, or 128 + n when signal n ended it.",
+        status.child_exit.map(ExitReason::code),
+    );
+    page.signals(
+        "castoff_signals_received",
+        "Signals that castoff has received.",
+        &status.signals_received,
+    );
+    page.signals(
+        "castoff_signals_forwarded",
+        "Signals that castoff has passed on to the child.",
+        &status.signals_forwarded,
+    );
+    page.counter(
+        "castoff_orphans_reaped",
+        "Processes reaped that castoff did not start itself.",
+        Some(status.orphans_reaped),
+    );
+    page.gauge(
+        "castoff_cpu_limit_cores",
+        "CPUs that the container may use.",
+        status.limits.cpus.as_ref().map(|limit| limit.value).filter(|cores| cores.is_finite()),
+    );
+    page.gauge(
+        "castoff_memory_limit_bytes",
+        "Memory that the container may use.",
+        status.limits.memory_bytes.as_ref().map(|limit| limit.value),
+    );
+    page.gauge(
+        "castoff_memory_usage_bytes",
+        "Memory that the container uses, page cache included.",
+        usage.memory_bytes,
+    );
+    page.counter(
+        "castoff_cpu_throttled_periods",
+        "Periods in which the CPU limit held the container back.",
+        usage.throttled_periods,
+    );
+    page.counter(
+        "castoff_cpu_throttled_seconds",
+        "Time for which the CPU limit held the container back.",
+        usage.throttled_seconds.filter(|seconds| seconds.is_finite()),
+    );
+    page.counter(
+        "castoff_log_dropped",
+        "Log lines that could not be written.",
+        Some(usage.log_lines_dropped),
+    );
+    if format == Format::OpenMetrics {
+        page.text.push_str("# EOF\n");
+    }
+    page.text
+}
+
+/// The type of a family. The name of a counter is given without `_total`,
+/// that of an info without `_info`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gauge,
+    Counter,
+    Info,
+}
+
+impl Kind {
+    /// What a sample's name has that the family's name in OpenMetrics has not.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Gauge => "",
+            Self::Counter => "_total",
+            Self::Info => "_info",
+        }
+    }
+
+    fn as_str(self, format: Format) -> &'static str {
+        match (self, format) {
+            (Self::Counter, _) => "counter",
+            (Self::Info, Format::OpenMetrics) => "info",
+            (Self::Gauge, _) | (Self::Info, Format::Text) => "gauge",
+        }
+    }
+}
+
+/// The text so far. Help texts and label values are castoff's own and hold
+/// nothing that either format would want escaped.
+struct Page {
+    text: String,
+    format: Format,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        let suffix = match self.format {
+            Format::Text => kind.suffix(),
+            Format::OpenMetrics => "",
+        };
+        let type_name = kind.as_str(self.format);
+        self.text.push_str(&format!(
+            "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {type_name}\n"
+        ));
+    }
+
+    fn sample(&mut self, name: &str, kind: Kind, value: impl Display) {
+        self.text.push_str(&format!("{name}{} {value}\n", kind.suffix()));
+    }
+
+    fn labelled(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        label: &str,
+        text: impl Display,
+        value: impl Display,
+    ) {
+        let suffix = kind.suffix();
+        self.text.push_str(&format!("{name}{suffix}{{{label}=\"{text}\"}} {value}\n"));
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: Option<impl Display>) {
+        self.single(name, Kind::Gauge, help, value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: Option<impl Display>) {
+        self.single(name, Kind::Counter, help, value);
+    }
+
+    fn single(&mut self, name: &str, kind: Kind, help: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.family(name, kind, help);
+            self.sample(name, kind, value);
+        }
+    }
+
+    fn info(&mut self, name: &str, help: &str, label: &str, text: &str) {
+        self.family(name, Kind::Info, help);
+        self.labelled(name, Kind::Info, label, text, 1);
+    }
+
+    fn signals(&mut self, name: &str, help: &str, counts: &SignalCounts) {
+        let mut seen = counts.seen().peekable();
+        if seen.peek().is_some() {
+            self.family(name, Kind::Counter, help);
+        }
+        for (signal, count) in seen {
+            self.labelled(name, Kind::Counter, "signal", signal, count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

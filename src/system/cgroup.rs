@@ -1,0 +1,145 @@
+//! Reads the files that limits and usage come from, below roots that tests and
+//! odd mounts can move.
+//!
+//! What they mean is decided in `policy::limits`. Limits are read here because
+//! castoff starts with them: cgroups-rs opens 25 files where 10 will do, and it
+//! cannot tell "unlimited" from "missing". Usage, read on a scrape, is its.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use cgroups_rs::fs::cpu::CpuController;
+use cgroups_rs::fs::memory::MemController;
+
+use crate::policy::limits::{self, Group, Limits, Text, USUAL_MOUNT, Version};
+use crate::policy::status::Usage;
+
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+
+/// The largest of the files is mountinfo: one with more than this is cut off.
+const LONGEST: u64 = 4 << 20;
+
+/// Where the kernel's files are.
+#[derive(Clone, Debug)]
+pub(crate) struct Roots {
+    /// Stands in for `/sys/fs/cgroup` (`CASTOFF_CGROUP_ROOT`).
+    pub(crate) cgroup: PathBuf,
+    /// Stands in for `/proc` (`CASTOFF_PROC_ROOT`).
+    pub(crate) proc: PathBuf,
+}
+
+/// What was found at the start.
+#[derive(Debug)]
+pub(crate) struct Detected {
+    pub(crate) limits: Limits,
+    pub(crate) groups: Groups,
+    /// What could not be used, one line each. None of it stops the start.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Finds the limits of this process.
+pub(crate) fn detect(roots: &Roots) -> Detected {
+    let online = read(Path::new(ONLINE)).ok().flatten();
+    detect_on(roots, online.and_then(|text| limits::cpu_count(&text)))
+}
+
+/// As `detect`, on a machine with that many CPUs in use.
+fn detect_on(roots: &Roots, online: Option<u32>) -> Detected {
+    let found = limits::find(online, |path| read(&roots.real(path)));
+    let real = |group: Option<Group>| {
+        group.map(|group| Group {
+            levels: group.levels.iter().map(|dir| roots.real(dir)).collect(),
+            ..group
+        })
+    };
+    let groups = Groups { cpu: real(found.layout.cpu), memory: real(found.layout.memory) };
+    Detected { limits: found.limits, groups, warnings: found.warnings }
+}
+
+impl Roots {
+    /// Where the file is that the user finds under `path`.
+    fn real(&self, path: &Path) -> PathBuf {
+        if let Ok(rest) = path.strip_prefix(USUAL_MOUNT) {
+            self.cgroup.join(rest)
+        } else if let Ok(rest) = path.strip_prefix("/proc") {
+            self.proc.join(rest)
+        } else {
+            path.to_owned()
+        }
+    }
+}
+
+fn read(path: &Path) -> Text {
+    let is_absent = |kind| {
+        // A path that is too long belongs to a group that cannot exist.
+        matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
+    };
+    let mut bytes = Vec::with_capacity(8192);
+    // `fs::read` asks for the size first, which these files do not have, and
+    // then starts with 32 bytes.
+    match File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes)) {
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if is_absent(error.kind()) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The directories that usage is read from, own group first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Groups {
+    cpu: Option<Group>,
+    memory: Option<Group>,
+}
+
+impl Groups {
+    /// What the group of the process has used so far. For a controller that is
+    /// not turned on for the group itself, its nearest ancestor with one.
+    /// `log_lines_dropped` is not known here.
+    pub(crate) fn usage(&self) -> Usage {
+        let (throttled_periods, throttled_seconds) = self.throttling();
+        Usage {
+            memory_bytes: self.memory_bytes(),
+            throttled_periods,
+            throttled_seconds,
+            ..Usage::default()
+        }
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        let group = self.memory.as_ref()?;
+        let file = match group.version {
+            Version::V1 => "memory.usage_in_bytes",
+            Version::V2 => "memory.current",
+        };
+        // cgroups-rs gives 0 for a file that is not there.
+        let dir = group.levels.iter().find(|dir| dir.join(file).exists())?;
+        unless_it_panics(|| {
+            MemController::new(dir.clone(), PathBuf::new(), group.version == Version::V2)
+                .memory_stat()
+                .usage_in_bytes
+        })
+    }
+
+    fn throttling(&self) -> (Option<u64>, Option<f64>) {
+        let Some(group) = self.cpu.as_ref() else { return (None, None) };
+        let of = |dir: &PathBuf| {
+            let controller =
+                CpuController::new(dir.clone(), PathBuf::new(), group.version == Version::V2);
+            let stat = unless_it_panics(|| controller.cpu().stat)?;
+            let throttling = limits::throttling(&stat);
+            throttling.0.is_some().then_some(throttling)
+        };
+        group.levels.iter().find_map(of).unwrap_or_default()
+    }
+}
+
+/// cgroups-rs indexes into what it reads: an empty `memory.numa_stat` is enough
+/// for a panic, which must cost the figure and nothing else.
+fn unless_it_panics<T>(figure: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(figure)).ok()
+}
+
+#[cfg(test)]
+mod fixtures;
