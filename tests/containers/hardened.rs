@@ -23,7 +23,6 @@ fn it_serves_answers_and_stops() {
             ("/livez", "ok"),
             ("/startupz", "ok"),
             ("/metrics", "castoff_ready 1"),
-            ("/statusz", "serving"),
         ] {
             let answer = container.get(path);
             assert_eq!(answer.status, 200, "{path}: {answer:?}");
@@ -42,19 +41,22 @@ fn nothing_that_the_child_inherits_is_changed() {
     let mut with = container.option("--pids-limit=-1").start();
     let container = Container::of(Image::Scratch).option("--entrypoint=/print_env");
     let container = LOCKED.into_iter().fold(container, Container::option);
-    let mut without = container.option("--pids-limit=-1").option("--hostname=same").start();
+    let mut without = container.option("--pids-limit=-1").start();
     assert_eq!((with.code(), without.code()), (0, 0));
     let facts = |lines: Vec<String>| -> Vec<String> {
         // The host name, which is random; the numbers of pipes; and what differs
         // on purpose: castoff's child leads a group of its own.
         let differ = ["env\tHOSTNAME=", "descriptor\t", "leads_its_group\t"];
-        lines.into_iter().filter(|line| !differ.iter().any(|word| line.starts_with(word))).collect()
+        let same = |line: &String| !differ.iter().any(|word| line.starts_with(word));
+        let mut facts: Vec<_> = lines.into_iter().filter(same).collect();
+        facts.sort(); // podman gives its variables in a random order
+        facts
     };
     assert_eq!(facts(with.stdout.all()), facts(without.stdout.all()));
 }
 
 #[test]
-fn the_published_port_answers_on_ipv4_only_what_is_there() {
+fn the_published_port_answers_what_is_there_and_nothing_else() {
     let mut container = Container::of(Image::Scratch).published().start();
     container.until_serving();
     assert_eq!(container.get("/healthz").status, 200);

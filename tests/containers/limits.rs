@@ -92,14 +92,3 @@ fn the_log_says_where_the_limits_come_from() {
     assert_eq!(limits["memory_bytes"], 67108864);
     assert!(limits["cpu_source"].is_string() && limits["memory_source"].is_string(), "{limits}");
 }
-
-#[test]
-fn a_child_beyond_its_memory_is_said_to_be_out_of_memory() {
-    let mut container = Container::of(Image::Busybox)
-        .option("--memory=32m")
-        .option("--memory-swap=32m")
-        .child(["tail", "/dev/zero"])
-        .start();
-    assert_eq!(container.code(), 137);
-    assert_eq!(container.log.wait_for_event("child_exited")["reason"], "oom_killed");
-}

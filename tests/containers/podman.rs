@@ -55,8 +55,9 @@ fn settings_text() -> String {
     for (line, name) in [("Max open files", "nofile"), ("Max processes", "nproc")] {
         let of_line = limits.lines().find_map(|text| text.strip_prefix(line));
         let hard = of_line.and_then(|values| values.split_whitespace().nth(1));
-        if let Some(hard) = hard.filter(|hard| *hard != "unlimited") {
-            ulimits.push(format!("\"{name}={hard}:{hard}\""));
+        if let Some(hard) = hard.and_then(|hard| hard.parse().ok()) {
+            let limit = u64::min(hard, 4096); // podman lowers its own beforehand
+            ulimits.push(format!("\"{name}={limit}:{limit}\""));
         }
     }
     format!(
@@ -263,9 +264,8 @@ impl Running {
     /// Waits until castoff says that it serves.
     #[track_caller]
     pub(crate) fn until_serving(&self) -> &Self {
-        self.log.wait_for("phase serving", |line| {
-            line.contains("\"to\":\"serving\"").then_some(())
-        });
+        self.log
+            .wait_for("phase serving", |line| line.contains("\"to\":\"serving\"").then_some(()));
         self
     }
 

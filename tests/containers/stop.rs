@@ -50,9 +50,9 @@ fn readiness_is_off_and_liveness_on_while_it_drains() {
     container.until_serving();
     assert_eq!(container.get("/readyz").status, 200);
     container.podman("kill", ["--signal", "TERM"]);
-    container.log.wait_for("phase draining", |line| {
-        line.contains("\"to\":\"draining\"").then_some(())
-    });
+    container
+        .log
+        .wait_for("phase draining", |line| line.contains("\"to\":\"draining\"").then_some(()));
     assert_eq!(container.get("/readyz").status, 503);
     assert_eq!(container.get("/livez").status, 200);
     // A second one ends the wait: nobody has to wait for all of the delay.
