@@ -101,7 +101,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         environment.push(child::c_string(format!("{}={}", export.name, export.value).as_ref()));
     }
 
-    let terminal = Terminal::of_foreground();
+    let terminal = Terminal::controlling();
     let command: Vec<_> = config.command.iter().map(|word| child::c_string(word)).collect();
     let started_at = Instant::now();
     let pid = child::spawn(&Launch {
@@ -109,7 +109,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         environment: &environment,
         mask,
         dispositions: signals.inherited_dispositions(),
-        terminal: terminal.as_ref(),
+        terminal: terminal.as_ref().filter(|terminal| terminal.has_foreground()),
     })
     .map_err(|error| Failure::Command(name_of(config).to_owned(), error))?;
     events::child_started(pid.as_raw(), name_of(config));

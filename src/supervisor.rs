@@ -160,8 +160,9 @@ impl Supervisor {
         }
         // The signal first, then the word about it.
         let forwarded = self.child_is_up.then(|| {
-            if signal == Signal::CONT && std::mem::take(&mut self.is_suspended) {
-                self.resume()
+            if signal == Signal::CONT && self.was_resumed() {
+                // ^Z has stopped the child's whole group.
+                child::signal(self.child, true, Signal::CONT)
             } else {
                 child::forward(self.child, self.setting.to_group, received)
             }
@@ -172,12 +173,13 @@ impl Supervisor {
         }
     }
 
-    /// A shell's `fg` or `bg`: ^Z stopped the child's whole group.
-    fn resume(&self) -> Result<(), nix::errno::Errno> {
+    /// A shell's `fg`, also of a castoff that was started in the background,
+    /// or `bg`; says whether castoff had suspended itself.
+    fn was_resumed(&mut self) -> bool {
         if let Some(terminal) = &self.setting.terminal {
             terminal.hand_over(self.child);
         }
-        child::signal(self.child, true, Signal::CONT)
+        std::mem::take(&mut self.is_suspended)
     }
 
     fn note_forwarded(&self, signal: Signal, result: Result<(), nix::errno::Errno>) {
@@ -254,7 +256,10 @@ impl Supervisor {
                 self.note_forwarded(signal, result);
             }
             Action::SignalChild(_) => {}
-            Action::SignalTree(signal) => tree::signal(&self.setting.proc_root, signal),
+            Action::SignalTree(signal) => {
+                let child = self.child_is_up.then_some(self.child);
+                tree::signal(&self.setting.proc_root, child, signal);
+            }
             Action::Suspend => {
                 self.is_suspended = true;
                 terminal::suspend();

@@ -12,16 +12,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::sys::signal;
 use nix::unistd::{Pid, getpgrp, getpid, getsid, tcgetpgrp, tcsetpgrp};
 
-/// The terminal of which castoff was the foreground when it was started.
+/// castoff's controlling terminal.
 #[derive(Debug)]
 pub(crate) struct Terminal(OwnedFd);
 
 impl Terminal {
-    /// The controlling terminal, if castoff has it in the foreground: started
-    /// in the background it must not take it away from whoever has it.
-    pub(crate) fn of_foreground() -> Option<Self> {
-        let ours = getpgrp();
-        let is_ours = |fd: &BorrowedFd<'_>| tcgetpgrp(fd).is_ok_and(|group| group == ours);
+    /// The controlling terminal, if there is one and castoff may open it.
+    pub(crate) fn controlling() -> Option<Self> {
+        // Of another terminal the kernel does not tell the foreground.
+        let is_ours = |fd: &BorrowedFd<'_>| tcgetpgrp(fd).is_ok();
         let (stdin, stdout, stderr) = (stdin(), stdout(), stderr());
         let standard = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
         if let Some(fd) = standard.into_iter().find(is_ours) {
@@ -29,7 +28,13 @@ impl Terminal {
         }
         let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
         let file = File::options().read(true).custom_flags(flags).open("/dev/tty").ok()?;
-        is_ours(&file.as_fd()).then(|| Self(file.into()))
+        Some(Self(file.into()))
+    }
+
+    /// Whether castoff's group is in front: started in the background, it must
+    /// not take the terminal away from whoever has it.
+    pub(crate) fn has_foreground(&self) -> bool {
+        tcgetpgrp(&self.0).is_ok_and(|front| front == getpgrp())
     }
 
     /// A shell with job control started castoff: it will notice when castoff
@@ -38,10 +43,10 @@ impl Terminal {
         getsid(None).is_ok_and(|session| session != getpid())
     }
 
-    /// Gives the foreground to the child's group again after `fg`; after `bg`
-    /// castoff does not have it and nothing happens.
+    /// Gives the foreground to the child's group after `fg`; after `bg` castoff
+    /// does not have it and nothing happens.
     pub(crate) fn hand_over(&self, group: Pid) {
-        if tcgetpgrp(&self.0).is_ok_and(|front| front == getpgrp()) {
+        if self.has_foreground() {
             // The terminal may have gone meanwhile: then there is no foreground.
             let _ = tcsetpgrp(&self.0, group);
         }

@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Pid;
+
 use super::child::send;
 use super::subreaper::is_pid_1;
 use crate::policy::signal::Signal;
@@ -16,14 +18,20 @@ use crate::policy::signal::Signal;
 const WALKS: usize = 8;
 
 /// Sends `signal` to all of them. Those that are gone meanwhile, or that belong
-/// to a user castoff may not signal, are passed over.
-pub(crate) fn signal(proc_root: &Path, signal: Signal) {
+/// to a user castoff may not signal, are passed over. Without a /proc to walk
+/// it is the group of `child`, as long as that has not been reaped.
+pub(crate) fn signal(proc_root: &Path, child: Option<Pid>, signal: Signal) {
     if is_pid_1() {
         // The kernel does it under one lock: nobody can fork out of it.
         let _ = send(-1, signal);
         return;
     }
-    let Some(proc) = own_proc(proc_root) else { return };
+    let Some(proc) = own_proc(proc_root) else {
+        if let Some(child) = child {
+            let _ = super::child::signal(child, true, signal);
+        }
+        return;
+    };
     let mut told = HashSet::new();
     for _ in 0..WALKS {
         let new: Vec<i32> =
