@@ -124,19 +124,32 @@ fn a_key_and_a_new_size_reach_the_child_once() {
 
 #[test]
 fn a_shell_has_job_control() {
+    stop_and_continue_a_job("");
+}
+
+#[test]
+fn castoff_itself_is_a_job_like_any_other() {
+    stop_and_continue_a_job("/castoff --health-listen off --log-level off -- ");
+}
+
+/// Types to a shell that is castoff's child: a job behind `prefix`, ^Z, `fg`
+/// twice over, and ^C.
+#[track_caller]
+fn stop_and_continue_a_job(prefix: &str) {
     let mut terminal = Terminal::open(Container::of(Image::Busybox).child(["sh"]));
     // What is typed is on the screen too, so no mark is typed as it is printed.
-    terminal.types(
-        "sh -c 'trap \"echo resum\"\"ed\" CONT; echo runn\"\"ing; while :; do sleep 1; done'\r",
-    );
+    let trap = r#"trap "n=1\$n; echo resum\"\"ed \$n" CONT"#;
+    let job = format!("sh -c '{trap}; echo runn\"\"ing; while :; do sleep 1; done'");
+    terminal.types(&format!("{prefix}{job}\r"));
     terminal.shows("running");
-    terminal.types("\x1a");
-    terminal.shows("Stopped");
-    terminal.types("echo bac\"\"k\r");
-    terminal.shows("back");
-    // `fg` has put it in front before it goes on.
-    terminal.types("fg\r");
-    terminal.shows("resumed");
+    for time in ["1", "11"] {
+        terminal.types("\x1a");
+        terminal.types(&format!("echo bac\"\"k {time}\r"));
+        terminal.shows(&format!("back {time}"));
+        // `fg` has put it in front before it goes on.
+        terminal.types("fg\r");
+        terminal.shows(&format!("resumed {time}"));
+    }
     terminal.types("\x03");
     terminal.types("echo cod\"\"e $?\r");
     terminal.shows("code 130");
