@@ -1,6 +1,6 @@
 //! castoff as the ENTRYPOINT of an image: it starts, it is PID 1, codes pass.
 
-use crate::podman::{Container, Image};
+use crate::podman::{Container, Image, castoff};
 
 #[test]
 fn the_image_of_dockerfile_example_serves_and_stops() {
@@ -87,4 +87,18 @@ fn signals_of_podman_kill_reach_the_child_once() {
     let numbers: Vec<_> = container.stdout.all();
     let numbers: Vec<_> = numbers.iter().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(numbers, ["ready", "1", "10", "28", "18", "37", "15"]);
+}
+
+#[test]
+fn it_stands_in_for_the_init_that_podman_brings() {
+    let mut container = Container::of(Image::Scratch)
+        .option("--init")
+        .option(format!("--init-path={}", castoff().display()))
+        .option("--entrypoint=/print_signals")
+        .start();
+    let ready = container.stdout.wait_for_line("ready ");
+    assert_ne!(ready, "ready 1");
+    container.until_serving().stop(10);
+    assert_eq!(container.code(), 0);
+    assert_eq!(container.log.wait_for_event("castoff_started")["pid1"], true);
 }

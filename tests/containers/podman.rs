@@ -97,6 +97,11 @@ fn said(command: &mut Command) -> Output {
     })
 }
 
+/// The castoff that is tested.
+pub(crate) fn castoff() -> PathBuf {
+    env::var_os("CASTOFF_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_castoff").into()).into()
+}
+
 /// A directory that any user of a container may write to. It goes with the run.
 pub(crate) fn shared_directory() -> PathBuf {
     let directory = WORKSHOP.directory.join(unique("shared"));
@@ -129,8 +134,6 @@ impl Image {
     fn build(self) -> String {
         let context = WORKSHOP.directory.join(unique("context"));
         fs::create_dir(&context).expect("a build context");
-        let castoff = env::var_os("CASTOFF_BIN")
-            .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_castoff")), PathBuf::from);
         let mut dockerfile = match self {
             Self::Example => last_stage(include_str!("../../Dockerfile.example")),
             Self::Scratch => "FROM scratch\nCOPY castoff /castoff\n\
@@ -145,7 +148,7 @@ impl Image {
             fs::copy(from, context.join(name))
                 .unwrap_or_else(|error| panic!("cannot copy {}: {error}", from.display()));
         };
-        copy(&castoff, "castoff");
+        copy(&castoff(), "castoff");
         if self == Self::Busybox {
             copy(Path::new("/bin/busybox"), "busybox");
         }
