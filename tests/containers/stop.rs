@@ -43,7 +43,6 @@ fn castoffs_kill_comes_before_podmans_and_leaves_its_record() {
 fn readiness_is_off_and_liveness_on_while_it_drains() {
     let mut container = Container::of(Image::Scratch)
         .published()
-        .option("--detach-keys=")
         .env("CASTOFF_GRACE_PERIOD", "30s")
         .env("CASTOFF_DRAIN_DELAY", "15s")
         .start();
