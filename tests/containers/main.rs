@@ -5,12 +5,7 @@
 //! instead of passing without them. `cargo test --features container-tests
 //! --test containers`, after `cargo build --examples`; CASTOFF_BIN names another
 //! castoff than the one that cargo has just built.
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "the whole binary is tests"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "the whole binary is tests")]
 
 #[path = "../blackbox/support/child.rs"]
 mod child;
