@@ -54,7 +54,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Answers on `listener`, which must not block, until the task is dropped.
 /// `usage` is called for each scrape and should take less than a millisecond.
 ///
-/// Needs a `LocalSet` and a runtime with I/O and time. While no connection is
+/// Needs a `LocalRuntime`, or a `LocalSet`, with I/O and time. While no connection is
 /// open it sets no timer. Fails only at once, when the runtime cannot watch
 /// the listener.
 pub(crate) async fn serve(

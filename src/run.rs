@@ -10,9 +10,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{self, Config, Invocation, Listen, LogLevel};
@@ -75,7 +74,12 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let roots = Roots { cgroup: config.cgroup_root.clone(), proc: config.proc_root.clone() };
     let detected = cgroup::detect(&roots);
     let listener = listen(config.listen)?;
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Signals)?;
+    // Of its own thread only, so that the endpoints need no locks; a `LocalSet`
+    // inside another runtime would take part in every turn of the loop.
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(Failure::Signals)?;
     let signals = {
         let _context = runtime.enter();
         Signals::open(&config.stop_on).map_err(Failure::Signals)?
@@ -142,25 +146,24 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     });
     let lifecycle = Lifecycle::new(rules, started_at);
     let mut supervisor = Supervisor::new(setting, lifecycle, signals, pid, status);
-    let endpoints = LocalSet::new();
     if let Some(listener) = listener {
         let serve = http::serve(listener, watcher, usage_of(detected.groups));
-        endpoints.spawn_local(async move {
+        runtime.spawn_local(async move {
             let Err(error) = serve.await;
             events::listen_failed(address.map_or_else(String::new, |a| a.to_string()), error);
         });
     }
-    let code = supervise(&runtime, &endpoints, &mut supervisor);
+    let code = supervise(&runtime, &mut supervisor);
     events::exiting(code, supervisor.stop_requested_at().map(|at| at.elapsed()));
     Ok(code)
 }
 
 /// Runs the loop to its end. A panic in it is a bug, and logged as one, but no
 /// reason to take the child down: the loop goes on where it was.
-fn supervise(runtime: &Runtime, endpoints: &LocalSet, supervisor: &mut Supervisor) -> u8 {
+fn supervise(runtime: &LocalRuntime, supervisor: &mut Supervisor) -> u8 {
     loop {
-        let turns = endpoints.run_until(supervisor.supervise());
-        if let Ok(code) = catch_unwind(AssertUnwindSafe(|| runtime.block_on(turns))) {
+        let turns = || runtime.block_on(supervisor.supervise());
+        if let Ok(code) = catch_unwind(AssertUnwindSafe(turns)) {
             return code;
         }
     }

@@ -7,7 +7,6 @@
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-use nix::unistd::Pid;
 use tokio::sync::watch;
 
 use crate::log::events;
@@ -18,7 +17,7 @@ use crate::policy::status::{PhaseName, Status};
 use crate::system::reaper::{self, Change, Left};
 use crate::system::signals::{Received, Sender, Signals};
 use crate::system::terminal::{self, Terminal};
-use crate::system::{child, tree};
+use crate::system::{Errno, Pid, child, tree};
 
 /// What the loop has to know from the settings and the start.
 pub(crate) struct Setting {
@@ -136,24 +135,24 @@ impl Supervisor {
 
     fn take_batch(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
-        let mut is_about_children = false;
+        // Facts outrank requests, whatever the order in which the kernel tells
+        // them: a stop request must not meet a child that is taken for running
+        // although it stands still, or has ended by itself.
+        if batch.iter().any(Received::is_about_a_child) {
+            self.reap();
+        }
         for received in batch.drain(..) {
-            if received.is_about_a_child() {
-                is_about_children = true;
-            } else if !received.is_own_broken_pipe() {
+            if !received.is_about_a_child() && !received.is_own_broken_pipe() {
                 self.on_signal(&received);
             }
         }
         self.batch = batch;
-        if is_about_children {
-            self.reap();
-        }
     }
 
     fn on_signal(&mut self, received: &Received) {
         let signal = received.signal;
-        self.status.send_modify(|status| status.signals_received.add(signal));
         if self.setting.stop_on.contains(&signal) {
+            self.status.send_modify(|status| status.signals_received.add(signal));
             self.log_received(received);
             self.on(Event::StopRequested(signal));
             return;
@@ -167,6 +166,7 @@ impl Supervisor {
                 child::forward(self.child, self.setting.to_group, received)
             }
         });
+        self.status.send_modify(|status| status.signals_received.add(signal));
         self.log_received(received);
         if let Some(result) = forwarded {
             self.note_forwarded(signal, result);
@@ -182,7 +182,7 @@ impl Supervisor {
         std::mem::take(&mut self.is_suspended)
     }
 
-    fn note_forwarded(&self, signal: Signal, result: Result<(), nix::errno::Errno>) {
+    fn note_forwarded(&self, signal: Signal, result: Result<(), Errno>) {
         match result {
             Ok(()) => {
                 self.status.send_modify(|status| status.signals_forwarded.add(signal));
@@ -193,6 +193,10 @@ impl Supervisor {
     }
 
     fn log_received(&self, received: &Received) {
+        // Looking the sender up takes five system calls.
+        if !events::has_signal_received() {
+            return;
+        }
         let command;
         let sender = match received.sender {
             Sender::Outside { uid } => events::Sender::Outside { uid: Some(uid) },

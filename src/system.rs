@@ -15,3 +15,7 @@ pub(crate) mod stderr;
 pub(crate) mod subreaper;
 pub(crate) mod terminal;
 pub(crate) mod tree;
+
+/// The kernel's own names for a process and an error, as the functions below
+/// take and give them.
+pub(crate) use nix::{errno::Errno, unistd::Pid};

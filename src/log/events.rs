@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::panic::PanicHookInfo;
 use std::time::{Duration, SystemTime};
 
-use tracing::{Level, debug, info, warn};
+use tracing::{Level, debug, enabled, info, warn};
 
 use super::line::Line;
 use crate::policy::exit::ExitReason;
@@ -116,6 +116,11 @@ pub(crate) enum Sender<'a> {
     Kernel,
     /// A process of this namespace; `command` is its name, when it still ran.
     Process { pid: i32, uid: u32, command: Option<&'a str> },
+}
+
+/// Whether `signal_received` writes a line.
+pub(crate) fn has_signal_received() -> bool {
+    enabled!(Level::INFO)
 }
 
 pub(crate) fn signal_received(signal: Signal, sender: Sender<'_>) {
@@ -240,6 +245,7 @@ mod tests {
     use super::*;
     use crate::log::capture::{lines_of, without_time};
     use crate::policy::limits::CgroupKind;
+    use tracing::level_filters::LevelFilter;
 
     /// The one line of an event: its level, message and the rest.
     #[track_caller]
@@ -346,6 +352,16 @@ mod tests {
             );
             assert_line(|| signal_received(Signal::TERM, sender), &format!("{head}{rest}"));
         }
+    }
+
+    #[test]
+    fn has_signal_received_knows_the_level() {
+        let asked = |level| {
+            let subscriber = crate::log::subscriber(level, std::io::sink);
+            tracing::subscriber::with_default(subscriber, has_signal_received)
+        };
+        assert!(asked(LevelFilter::INFO));
+        assert!(!asked(LevelFilter::WARN));
     }
 
     #[test]

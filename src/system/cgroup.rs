@@ -80,7 +80,11 @@ fn read(path: &Path) -> Text {
     // `fs::read` asks for the size first, which these files do not have, and
     // then starts with 32 bytes.
     match File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes)) {
-        Ok(_) => Ok(Some(bytes)),
+        Ok(_) => {
+            // Most hold one number; the room serves the next file.
+            bytes.shrink_to_fit();
+            Ok(Some(bytes))
+        }
         Err(error) if is_absent(error.kind()) => Ok(None),
         Err(error) => Err(error.to_string()),
     }

@@ -75,9 +75,10 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
         terminal: launch.terminal.map(|terminal| terminal.as_fd().as_raw_fd()),
         failure: 0,
     };
-    let mut stack = vec![0_u8; STACK_BYTES];
-    // SAFETY: the end of a live buffer; the stack grows down from it.
-    let top = unsafe { stack.as_mut_ptr().add(STACK_BYTES) };
+    // Not zeroed: that would touch, and keep, pages that nobody needs.
+    let mut stack = Vec::<u8>::with_capacity(STACK_BYTES);
+    // The stack grows down from its end.
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
     let top = top.map_addr(|address| address & !15);
     // With CLONE_VFORK the kernel holds castoff here until the child has called
     // execve or ended: what it borrows lives that long, and no signal can be

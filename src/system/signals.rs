@@ -60,9 +60,9 @@ impl Received {
     /// A SIGPIPE by which the kernel answers a write of castoff's own. It is
     /// blocked like all others and so ends up here; it is none of the child's.
     pub(crate) fn is_own_broken_pipe(&self) -> bool {
-        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        let is_own = |pid: i32| u32::try_from(pid) == Ok(std::process::id());
         self.signal == Signal::PIPE
-            && matches!(self.sender, Sender::Process { pid, .. } if pid == own)
+            && matches!(self.sender, Sender::Process { pid, .. } if is_own(pid))
     }
 }
 

@@ -3,7 +3,17 @@
 //!
 //! The tests wait for conditions and assert order and lower bounds; nothing is
 //! asserted about how fast a step is. `support` holds what they share.
-#![expect(clippy::tests_outside_test_module, reason = "the whole binary is tests")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "the whole binary is tests"
+)]
 
+mod cli;
 mod exit_code;
+mod health;
+mod limits;
+mod logs;
+mod stop;
 mod support;

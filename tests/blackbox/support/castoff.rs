@@ -216,6 +216,12 @@ impl Running {
         self.result.unwrap_or_else(|| panic!("castoff never ends; its log begins {:?}", log()))
     }
 
+    /// Waits that long for castoff's end.
+    pub(crate) fn ended_within(&mut self, patience: std::time::Duration) -> Option<Ended> {
+        self.result = self.result.or_else(|| self.ended.recv_timeout(patience).ok());
+        self.result
+    }
+
     /// Waits for its end and gives its code.
     #[track_caller]
     pub(crate) fn code(&mut self) -> i32 {
@@ -242,9 +248,15 @@ impl Running {
     /// Waits until the child's program runs and castoff says that it serves.
     #[track_caller]
     pub(crate) fn until_serving(&self) -> &Self {
-        self.log()
-            .wait_for("phase serving", |line| line.contains("\"to\":\"serving\"").then_some(()));
+        self.until_phase("serving");
         self
+    }
+
+    /// Waits until castoff says that it has entered that phase.
+    #[track_caller]
+    pub(crate) fn until_phase(&self, phase: &str) {
+        let to = format!("\"to\":\"{phase}\"");
+        self.log().wait_for(&to, |line| line.contains(&to).then_some(()));
     }
 }
 

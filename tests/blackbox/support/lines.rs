@@ -70,6 +70,11 @@ impl Lines {
         self.wait_for(event, |line| as_event(line).filter(|line| line["event"] == event))
     }
 
+    /// Everything written so far.
+    pub(crate) fn so_far(&self) -> Vec<String> {
+        self.written.0.lock().expect("no holder panics").lines.clone()
+    }
+
     /// Everything, once the stream has ended: when every process that holds it
     /// open has.
     #[track_caller]

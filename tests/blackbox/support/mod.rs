@@ -5,10 +5,15 @@ pub(crate) mod castoff;
 pub(crate) mod child;
 pub(crate) mod lines;
 pub(crate) mod probe;
+pub(crate) mod process;
+pub(crate) mod scratch;
+pub(crate) mod story;
 pub(crate) mod wait_until;
 
 pub(crate) use castoff::{Castoff, Ended, Place, Running};
 pub(crate) use child::example;
+pub(crate) use scratch::Scratch;
+pub(crate) use story::story;
 pub(crate) use wait_until::wait_until;
 
 /// Makes each test twice: `as_pid_1::name` and `as_subreaper::name`.

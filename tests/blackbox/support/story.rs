@@ -1,0 +1,36 @@
+//! castoff's log as a short story, a few words a line, to be compared whole:
+//! what happened, in which order, and nothing besides.
+
+use serde_json::Value;
+
+use super::Running;
+
+/// Everything from the child's start to castoff's end, once castoff has ended.
+/// Times and process ids are left out; orphans are not in the log by default.
+#[track_caller]
+pub(crate) fn story(castoff: &Running) -> Vec<String> {
+    let events = castoff.log().events();
+    let begin = events.iter().position(|event| event["event"] == "child_started");
+    let begin = begin.expect("a child was started") + 1;
+    events.iter().skip(begin).map(told).collect()
+}
+
+fn told(event: &Value) -> String {
+    let field = |name: &str| match &event[name] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match event["event"].as_str().unwrap_or_default() {
+        "phase_changed" => format!("{} -> {}: {}", field("from"), field("to"), field("cause")),
+        "signal_received" => format!("received {}", field("signal")),
+        "signal_forwarded" => format!("told the child {}", field("signal")),
+        "drain_finished" => format!("drained: {}", field("reason")),
+        "child_exited" => {
+            let by = if event["signal"].is_null() { "exit_code" } else { "signal" };
+            format!("child {}: {}", field("reason"), field(by))
+        }
+        "exiting" => format!("exiting {}", field("exit_code")),
+        // What a story does not expect is shown as it came.
+        _ => event.to_string(),
+    }
+}
