@@ -9,9 +9,10 @@
 
 #[path = "../blackbox/support/child.rs"]
 mod child;
+#[expect(dead_code, reason = "what only the other suite asks")]
 #[path = "../blackbox/support/lines.rs"]
 mod lines;
-#[expect(dead_code, reason = "the heads of answers are the other suite's subject")]
+#[expect(dead_code, reason = "what only the other suite asks")]
 #[path = "../blackbox/support/probe.rs"]
 mod probe;
 #[path = "../blackbox/support/wait_until.rs"]
