@@ -5,8 +5,6 @@
 //! A variable that is set, even to nothing, is somebody's decision and is never
 //! touched; without a limit there is nothing to say.
 
-use std::str::FromStr;
-
 use super::limits::{Limit, Limits};
 
 /// A runtime whose own variables are set. Only those are here that cannot break
@@ -34,18 +32,6 @@ impl Profile {
     }
 }
 
-/// Why a text is no profile; the caller says which setting it came from.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NotAProfile;
-
-impl FromStr for Profile {
-    type Err = NotAProfile;
-
-    fn from_str(text: &str) -> Result<Self, NotAProfile> {
-        Self::ALL.into_iter().find(|profile| profile.as_str() == text).ok_or(NotAProfile)
-    }
-}
-
 /// How a fraction of a CPU becomes a number of threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Rounding {
@@ -57,16 +43,6 @@ pub(crate) enum Rounding {
 }
 
 impl Rounding {
-    pub(crate) const ALL: [Self; 3] = [Self::Auto, Self::Floor, Self::Ceil];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Floor => "floor",
-            Self::Ceil => "ceil",
-        }
-    }
-
     /// Whether to round up, for a runtime that would do as `own_is_up` says.
     fn is_up(self, own_is_up: bool) -> bool {
         match self {
@@ -74,18 +50,6 @@ impl Rounding {
             Self::Floor => false,
             Self::Ceil => true,
         }
-    }
-}
-
-/// Why a text is no rounding; the caller says which setting it came from.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NotARounding;
-
-impl FromStr for Rounding {
-    type Err = NotARounding;
-
-    fn from_str(text: &str) -> Result<Self, NotARounding> {
-        Self::ALL.into_iter().find(|rounding| rounding.as_str() == text).ok_or(NotARounding)
     }
 }
 

@@ -7,11 +7,9 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use cgroups_rs::fs::cpu::CpuController;
-use cgroups_rs::fs::memory::MemController;
 
 use crate::policy::limits::{self, Group, Limits, Text, USUAL_MOUNT, Version};
 use crate::policy::status::Usage;
@@ -117,13 +115,10 @@ impl Groups {
             Version::V1 => "memory.usage_in_bytes",
             Version::V2 => "memory.current",
         };
-        // cgroups-rs gives 0 for a file that is not there.
-        let dir = group.levels.iter().find(|dir| dir.join(file).exists())?;
-        unless_it_panics(|| {
-            MemController::new(dir.clone(), PathBuf::new(), group.version == Version::V2)
-                .memory_stat()
-                .usage_in_bytes
-        })
+        // Not by cgroups-rs, which opens eleven files for this one, gives 0 for a
+        // missing one and panics on an empty `memory.numa_stat`.
+        let text = group.levels.iter().find_map(|dir| read(&dir.join(file)).ok().flatten())?;
+        std::str::from_utf8(&text).ok()?.trim().parse().ok()
     }
 
     fn throttling(&self) -> (Option<u64>, Option<f64>) {
@@ -131,18 +126,11 @@ impl Groups {
         let of = |dir: &PathBuf| {
             let controller =
                 CpuController::new(dir.clone(), PathBuf::new(), group.version == Version::V2);
-            let stat = unless_it_panics(|| controller.cpu().stat)?;
-            let throttling = limits::throttling(&stat);
+            let throttling = limits::throttling(&controller.cpu().stat);
             throttling.0.is_some().then_some(throttling)
         };
         group.levels.iter().find_map(of).unwrap_or_default()
     }
-}
-
-/// cgroups-rs indexes into what it reads: an empty `memory.numa_stat` is enough
-/// for a panic, which must cost the figure and nothing else.
-fn unless_it_panics<T>(figure: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(figure)).ok()
 }
 
 #[cfg(test)]

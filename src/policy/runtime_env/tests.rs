@@ -125,20 +125,6 @@ fn fractions_of_a_cpu_are_printed_exactly_and_shortest() {
     }
 }
 
-#[test]
-fn names_are_read_back() {
-    for profile in Profile::ALL {
-        assert_eq!(profile.as_str().parse(), Ok(profile));
-    }
-    for rounding in Rounding::ALL {
-        assert_eq!(rounding.as_str().parse(), Ok(rounding));
-    }
-    for text in ["", "java", "Go", "default", "off"] {
-        assert_eq!(text.parse::<Profile>(), Err(NotAProfile), "{text}");
-    }
-    assert_eq!("round".parse::<Rounding>(), Err(NotARounding));
-}
-
 proptest! {
     #[test]
     fn threads_stay_next_to_the_limit(

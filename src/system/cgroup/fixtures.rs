@@ -265,8 +265,8 @@ fn usage_is_that_of_the_own_group() {
         ("v2_unlimited", None, None, None),
         ("v1_unlimited", None, None, None),
         ("no_proc", None, None, None),
-        // cgroups-rs panics on the file beside the one that is wanted.
-        ("v1_numa_stat_empty", None, None, None),
+        // An empty file beside the one that is wanted is no obstacle.
+        ("v1_numa_stat_empty", Some(7 << 20), None, None),
     ] {
         let expected =
             Usage { memory_bytes, throttled_periods, throttled_seconds, log_lines_dropped: 0 };
