@@ -17,7 +17,7 @@ use crate::policy::status::{PhaseName, Status};
 use crate::system::reaper::{self, Change, Left};
 use crate::system::signals::{Received, Sender, Signals};
 use crate::system::terminal::{self, Terminal};
-use crate::system::{Errno, Pid, child, tree};
+use crate::system::{Errno, Pid, kill, tree};
 
 /// What the loop has to know from the settings and the start.
 pub(crate) struct Setting {
@@ -166,9 +166,9 @@ impl Supervisor {
         let forwarded = self.child_is_up.then(|| {
             if signal == Signal::CONT && self.was_resumed() {
                 // ^Z has stopped the child's whole group.
-                child::signal(self.child, true, Signal::CONT)
+                kill::signal_child(self.child, true, Signal::CONT)
             } else {
-                child::forward(self.child, self.setting.to_group, received)
+                kill::forward(self.child, self.setting.to_group, received)
             }
         });
         self.status.send_modify(|status| status.signals_received.add(signal));
@@ -266,11 +266,11 @@ impl Supervisor {
     fn perform(&mut self, action: Action) {
         match action {
             Action::SignalChild(signal) if self.child_is_up => {
-                let result = child::signal(self.child, self.setting.to_group, signal);
+                let result = kill::signal_child(self.child, self.setting.to_group, signal);
                 self.note_forwarded(signal, result);
             }
             Action::ContinueChild if self.child_is_up => {
-                let result = child::signal(self.child, true, Signal::CONT);
+                let result = kill::signal_child(self.child, true, Signal::CONT);
                 self.note_forwarded(Signal::CONT, result);
             }
             Action::SignalChild(_) | Action::ContinueChild => {}

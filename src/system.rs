@@ -9,6 +9,7 @@ pub(crate) mod child;
 pub(crate) mod descriptors;
 pub(crate) mod entry;
 pub(crate) mod environment;
+pub(crate) mod kill;
 pub(crate) mod reaper;
 pub(crate) mod signals;
 pub(crate) mod stderr;

@@ -2,7 +2,7 @@
 //!
 //! Every signal is blocked since `entry`; a blocked signal waits and, if it is
 //! a real-time one, queues, which a handler's pipe does not. Only the few that
-//! begin a stop are unblocked here. Signals out are in `child` and `tree`.
+//! begin a stop are unblocked here. Signals out are in `kill` and `tree`.
 #![expect(unsafe_code, reason = "signalfd and masks with the signals that the C library hides")]
 
 use std::future::poll_fn;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use super::child::send;
+use super::kill::send;
 use super::subreaper::is_pid_1;
 use crate::policy::signal::Signal;
 

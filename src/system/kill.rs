@@ -1,0 +1,83 @@
+//! Signals out: to the child, to its group, and on with the value that came.
+//!
+//! A pid given here must not have been reaped: only until then is it that of
+//! the process that was meant. nix has no real-time signals.
+#![expect(unsafe_code, reason = "kill and rt_sigqueueinfo with numbers that nix cannot name")]
+
+use std::ffi::c_int;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::signals::{Received, Sender};
+use crate::policy::signal::Signal;
+
+/// Sends the child a signal, or its process group when `to_group`; returns the
+/// target as `man 2 kill` has it: a group is negative.
+///
+/// # Errors
+/// It has gone, or has changed its user and castoff may not signal it.
+pub(crate) fn signal_child(child: Pid, to_group: bool, signal: Signal) -> Result<i32, Errno> {
+    let (child, group) = (child.as_raw(), -child.as_raw());
+    if to_group && send(group, signal).is_ok() {
+        return Ok(group);
+    }
+    // Also when the child has left the group that it was given.
+    send(child, signal).map(|()| child)
+}
+
+/// Forwards a signal with the value that came with it.
+///
+/// # Errors
+/// As `signal_child`.
+pub(crate) fn forward(child: Pid, to_group: bool, received: &Received) -> Result<i32, Errno> {
+    match (received.value, received.sender) {
+        (Some(value), Sender::Process { pid, uid }) if !to_group => {
+            queue(child, received.signal, value, pid, uid)
+        }
+        // To the child too its sender is outside, as pid 0 says.
+        (Some(value), Sender::Outside { uid }) if !to_group => {
+            queue(child, received.signal, value, 0, uid)
+        }
+        _ => signal_child(child, to_group, received.signal),
+    }
+}
+
+pub(super) fn send(target: i32, signal: Signal) -> Result<(), Errno> {
+    // SAFETY: takes two numbers.
+    Errno::result(unsafe { libc::kill(target, signal.number()) }).map(drop)
+}
+
+/// `rt_sigqueueinfo`: the kernel lets a process pass on what was queued by
+/// another (`man 2 rt_sigqueueinfo`, negative codes).
+fn queue(child: Pid, signal: Signal, value: u64, pid: i32, uid: u32) -> Result<i32, Errno> {
+    /// The beginning of the kernel's `siginfo_t` for a queued signal.
+    #[repr(C)]
+    struct Queued {
+        signo: c_int,
+        errno: c_int,
+        code: c_int,
+        #[cfg(target_pointer_width = "64")]
+        padding: c_int,
+        pid: i32,
+        uid: u32,
+        value: usize,
+        rest: [u8; 128],
+    }
+    let info = Queued {
+        signo: signal.number(),
+        errno: 0,
+        code: libc::SI_QUEUE,
+        #[cfg(target_pointer_width = "64")]
+        padding: 0,
+        pid,
+        uid,
+        value: value as usize,
+        rest: [0; 128],
+    };
+    // SAFETY: the kernel reads 128 bytes, which the structure has.
+    let sent = unsafe {
+        libc::syscall(libc::SYS_rt_sigqueueinfo, child.as_raw(), signal.number(), &raw const info)
+    };
+    Errno::result(sent).map(|_| child.as_raw())
+}
