@@ -3,10 +3,9 @@
 //! Everything that can fail is done before the child is started; whatever fails
 //! there ends castoff with 125 and one word about it. Afterwards nothing does.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt::Display;
+use std::ffi::{CString, OsString};
 use std::io::{self, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -20,13 +19,13 @@ use crate::log::{self, events};
 use crate::policy::exit::{CASTOFF_FAILED, NOT_EXECUTABLE, NOT_FOUND};
 use crate::policy::lifecycle::{Lifecycle, Rules};
 use crate::policy::runtime_env;
-use crate::policy::status::{PhaseName, SignalCounts, Status, Usage};
+use crate::policy::status::{Status, Usage};
 use crate::supervisor::{Setting, Supervisor};
-use crate::system::cgroup::{self, Groups, Roots};
+use crate::system::cgroup::{self, Detected, Groups, Roots};
 use crate::system::child::{self, Launch, SpawnError};
 use crate::system::signals::Signals;
 use crate::system::terminal::Terminal;
-use crate::system::{descriptors, entry, environment, subreaper, tree};
+use crate::system::{Pid, descriptors, entry, environment, subreaper, tree};
 
 /// How long the loop rests after a panic; the endpoints go on meanwhile.
 const AFTER_PANIC_DELAY: Duration = Duration::from_millis(10);
@@ -79,59 +78,10 @@ impl Failure {
 /// Gets everything ready, starts the child and supervises it.
 fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     log::init(filter(config.log_level));
-    let is_subreaper = adopt(config);
-    let roots = Roots { cgroup: config.cgroup_root.clone(), proc: config.proc_root.clone() };
-    let detected = cgroup::detect(&roots);
-    let listener = listen(config)?;
-    // Of its own thread only, so that the endpoints need no locks; a `LocalSet`
-    // inside another runtime would take part in every turn of the loop.
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())
-        .map_err(Failure::Loop)?;
-    let signals = {
-        let _context = runtime.enter();
-        Signals::open(&config.stop_on).map_err(Failure::Signals)?
-    };
-
-    let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
-    events::castoff_started(&events::Start {
-        pid: std::process::id().cast_signed(),
-        is_pid1: subreaper::is_pid_1(),
-        is_subreaper,
-        grace: config.stop_plan.grace,
-        drain: config.stop_plan.drain_delay,
-        listen: address.as_ref().map_or(&"off", |address| address as &dyn Display),
-    });
-    for warning in &detected.warnings {
-        events::limits_warning(warning);
-    }
-    events::limits_detected(&detected.limits);
-    let mut environment = environment::inherited();
-    let is_set = |name: &str| std::env::var_os(name).is_some();
-    for export in runtime_env::exports(&detected.limits, &config.sizing, is_set) {
-        events::env_exported(export.name, &export.value, &export.why);
-        environment.push(child::c_string(format!("{}={}", export.name, export.value).as_ref()));
-    }
-
+    let ready = prepare(config)?;
+    let environment = announce(config, &ready);
     let terminal = Terminal::controlling();
-    let foreground = terminal.as_ref().filter(|terminal| terminal.has_foreground());
-    let command: Vec<_> = config.command.iter().map(|word| child::c_string(word)).collect();
-    let started_at = Instant::now();
-    let spawned = child::spawn(&Launch {
-        command: &command,
-        environment: &environment,
-        mask,
-        dispositions: signals.inherited_dispositions(),
-        terminal: foreground,
-    });
-    let pid = spawned.map_err(|error| {
-        if let Some(terminal) = foreground {
-            terminal.restore();
-        }
-        Failure::Command(name_of(config).to_owned(), error)
-    })?;
-    events::child_started(pid.as_raw(), name_of(config));
+    let child = start_child(config, &ready.signals, mask, &environment, terminal.as_ref())?;
 
     let rules = Rules {
         stop_plan: config.stop_plan,
@@ -146,33 +96,104 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         proc_root: config.proc_root.clone(),
         terminal,
     };
-    let (status, watcher) = watch::channel(Status {
-        phase: PhaseName::Starting,
-        is_ready: false,
-        was_ready: false,
-        child_is_up: false,
-        child_started_at: None,
-        child_exit: None,
-        signals_received: SignalCounts::default(),
-        signals_forwarded: SignalCounts::default(),
-        orphans_reaped: 0,
-        limits: detected.limits,
-    });
-    let lifecycle = Lifecycle::new(rules, started_at);
-    let mut supervisor = Supervisor::new(setting, lifecycle, signals, pid, status);
-    if let Some(listener) = listener {
+    let (status, watcher) = watch::channel(Status::new(ready.detected.limits));
+    let lifecycle = Lifecycle::new(rules, Instant::now());
+    let mut supervisor = Supervisor::new(setting, lifecycle, ready.signals, child, status);
+    if let Some(listener) = ready.listener {
         let connections_max = http::connections_max(descriptors::limit());
-        let usage = usage_of(detected.groups);
+        let usage = usage_of(ready.detected.groups);
         let serve = http::serve(listener, connections_max, watcher, usage);
-        runtime.spawn_local(async move {
+        ready.runtime.spawn_local(async move {
             let Err(error) = serve.await;
-            events::listen_failed(address.map_or_else(String::new, |a| a.to_string()), error);
+            events::listen_failed(address_text(ready.address), error);
         });
     }
-    let code = supervise(&runtime, &mut supervisor);
+    let code = supervise(&ready.runtime, &mut supervisor);
     supervisor.release_terminal();
     events::exiting(code, supervisor.stop_requested_at().map(|at| at.elapsed()));
     Ok(code)
+}
+
+/// What stands before the child is started.
+struct Ready {
+    is_subreaper: bool,
+    detected: Detected,
+    listener: Option<TcpListener>,
+    address: Option<SocketAddr>,
+    /// Of its own thread only, so that the endpoints need no locks.
+    runtime: LocalRuntime,
+    signals: Signals,
+}
+
+/// Everything that can fail.
+fn prepare(config: &Config) -> Result<Ready, Failure> {
+    let is_subreaper = adopt(config);
+    let roots = Roots { cgroup: config.cgroup_root.clone(), proc: config.proc_root.clone() };
+    let detected = cgroup::detect(&roots);
+    let listener = listen(config)?;
+    let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(Failure::Loop)?;
+    let signals = {
+        let _context = runtime.enter();
+        Signals::open(&config.stop_on).map_err(Failure::Signals)?
+    };
+    Ok(Ready { is_subreaper, detected, listener, address, runtime, signals })
+}
+
+/// Logs what castoff is about to do, and returns the child's environment.
+fn announce(config: &Config, ready: &Ready) -> Vec<CString> {
+    events::castoff_started(&events::Start {
+        pid: std::process::id().cast_signed(),
+        is_pid1: subreaper::is_pid_1(),
+        is_subreaper: ready.is_subreaper,
+        grace: config.stop_plan.grace,
+        drain: config.stop_plan.drain_delay,
+        listen: &address_text(ready.address),
+    });
+    for warning in &ready.detected.warnings {
+        events::limits_warning(warning);
+    }
+    events::limits_detected(&ready.detected.limits);
+    let mut environment = environment::inherited();
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    for export in runtime_env::exports(&ready.detected.limits, &config.sizing, is_set) {
+        events::env_exported(export.name, &export.value, &export.why);
+        environment.push(child::c_string(format!("{}={}", export.name, export.value).as_ref()));
+    }
+    environment
+}
+
+fn start_child(
+    config: &Config,
+    signals: &Signals,
+    mask: u64,
+    environment: &[CString],
+    terminal: Option<&Terminal>,
+) -> Result<Pid, Failure> {
+    let foreground = terminal.filter(|terminal| terminal.has_foreground());
+    let command: Vec<_> = config.command.iter().map(|word| child::c_string(word)).collect();
+    let spawned = child::spawn(&Launch {
+        command: &command,
+        environment,
+        mask,
+        dispositions: signals.inherited_dispositions(),
+        terminal: foreground,
+    });
+    let name = config.command.first().map(OsString::as_os_str).unwrap_or_default();
+    match spawned {
+        Ok(child) => {
+            events::child_started(child.as_raw(), name);
+            Ok(child)
+        }
+        Err(error) => {
+            // The child's half may have taken it before it failed.
+            foreground.inspect(|terminal| terminal.restore());
+            Err(Failure::Command(name.to_owned(), error))
+        }
+    }
 }
 
 /// Runs the loop to its end. A panic in it is a bug, and logged as one, but no
@@ -228,9 +249,9 @@ fn usage_of(groups: Groups) -> impl Fn() -> Usage + 'static {
     move || Usage { log_lines_dropped: log::dropped(), ..groups.usage() }
 }
 
-/// The command as the user wrote it, without its arguments.
-fn name_of(config: &Config) -> &OsStr {
-    config.command.first().map(OsString::as_os_str).unwrap_or_default()
+/// Where the endpoints are, for the log.
+fn address_text(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "off".to_owned(), |address| address.to_string())
 }
 
 fn filter(level: LogLevel) -> LevelFilter {

@@ -93,6 +93,24 @@ pub(crate) struct Status {
     pub(crate) limits: Limits,
 }
 
+impl Status {
+    /// Before the child is started.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            phase: PhaseName::Starting,
+            is_ready: false,
+            was_ready: false,
+            child_is_up: false,
+            child_started_at: None,
+            child_exit: None,
+            signals_received: SignalCounts::default(),
+            signals_forwarded: SignalCounts::default(),
+            orphans_reaped: 0,
+            limits,
+        }
+    }
+}
+
 /// What the cgroup has used so far. A figure whose source is missing is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Usage {
