@@ -147,7 +147,7 @@ impl Supervisor {
             self.reap();
         }
         for received in batch.drain(..) {
-            if !received.is_about_a_child() && !received.is_own() {
+            if !received.is_about_a_child() {
                 self.on_signal(&received);
             }
         }

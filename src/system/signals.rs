@@ -59,12 +59,8 @@ impl Received {
         self.signal == Signal::CHLD && self.sender == Sender::Kernel
     }
 
-    /// A signal by which the kernel answers castoff's own system call: SIGPIPE
-    /// for a write without a reader, SIGXFSZ for one beyond a limit. They are
-    /// blocked like all others and so end up here; they are none of the child's.
-    pub(crate) fn is_own(&self) -> bool {
-        let is_castoff = |pid: i32| u32::try_from(pid).is_ok_and(|pid| pid == std::process::id());
-        matches!(self.sender, Sender::Process { pid, .. } if is_castoff(pid))
+    fn is_from(&self, sender: i32) -> bool {
+        matches!(self.sender, Sender::Process { pid, .. } if pid == sender)
     }
 }
 
@@ -73,6 +69,7 @@ pub(crate) struct Signals {
     rest: AsyncFd<SignalFd>,
     stops: SignalsInfo<WithRawSiginfo>,
     inherited: Vec<(Signal, bool)>,
+    own_pid: i32,
 }
 
 impl Signals {
@@ -97,7 +94,7 @@ impl Signals {
         let rest = unsafe { AsyncFd::register_with_interest(rest, Interest::READABLE) }?;
         let stops = SignalsInfo::new(stop_on.iter().map(|signal| signal.number()))?;
         change_mask(libc::SIG_UNBLOCK, stop_mask);
-        Ok(Self { rest, stops, inherited })
+        Ok(Self { rest, stops, inherited, own_pid: std::process::id().cast_signed() })
     }
 
     /// The signals whose disposition castoff has changed, and whether each had
@@ -108,13 +105,20 @@ impl Signals {
 
     /// Waits for signals and adds them to `batch`, which must be empty. Nothing
     /// is lost when this is dropped before it is ready.
+    ///
+    /// Left out are those by which the kernel answers castoff's own system
+    /// calls: SIGPIPE for a write without a reader, SIGXFSZ for one beyond a
+    /// limit. They are blocked like all others and so end up here; they are
+    /// none of the child's.
     pub(crate) async fn next(&mut self, batch: &mut Vec<Received>) {
+        let own_pid = self.own_pid;
         poll_fn(|cx| {
             while let Poll::Ready(Some(info)) = Pin::new(&mut self.stops).poll_next(cx) {
                 batch.extend(received(&info));
             }
             while let Poll::Ready(Ok(mut guard)) = self.rest.poll_read_ready(cx) {
                 let may_have_more = guard.get_inner().read(batch);
+                batch.retain(|received| !received.is_from(own_pid));
                 if !may_have_more {
                     guard.clear_ready();
                 }
