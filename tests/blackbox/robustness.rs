@@ -1,10 +1,14 @@
 //! castoff where the kernel refuses: it says so and ends with 125, or it goes
 //! on; it never hangs and never dies of it.
 
+use std::fs::File;
+use std::net::TcpStream;
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal, raise};
 use nix::unistd::{Gid, Uid, setgid, setuid};
 
-use crate::support::{Castoff, Place, in_both_places};
+use crate::support::{Castoff, Place, Scratch, example, in_both_places, process, wait_until};
 
 in_both_places! {
     fn few_descriptors_are_enough_or_a_reason_to_say_so(place) {
@@ -25,6 +29,62 @@ in_both_places! {
         }
         assert!(codes.is_sorted_by(|before, after| before >= after), "{codes:?}");
         assert_eq!(codes.last(), Some(&0));
+    }
+
+    fn clients_cannot_take_the_descriptors_that_the_deadline_needs(place) {
+        let castoff = Castoff::new(place).last(|| {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            Ok(setrlimit(Resource::RLIMIT_NOFILE, 40, hard)?)
+        });
+        let castoff = castoff.args(["--grace-period", "1s", "--kill-reserve", "700ms"]);
+        let mut castoff = castoff.child(&example("stubborn"), ["2"]).start();
+        castoff.until_serving();
+        castoff.stdout().wait_for_line("stubborn: ");
+        let child = castoff.child();
+        let address = castoff.address();
+        let _clients: Vec<_> =
+            (0..60).map(|_| TcpStream::connect(address).expect("a connection")).collect();
+        castoff.signal(libc::SIGTERM);
+        assert_eq!(castoff.code(), 137);
+        wait_until("the child has gone", || process::state(child).is_none().then_some(()));
+        assert!(castoff.log().events().iter().all(|line| line["cause"] != "gave_up"));
+    }
+
+    fn a_log_that_meets_its_size_limit_is_no_concern_of_the_childs(place) {
+        let scratch = Scratch::new();
+        let log = File::create(scratch.path("log")).expect("a file");
+        let castoff = Castoff::new(place).with(|command| { command.stderr(log); }).last(|| {
+            Ok(setrlimit(Resource::RLIMIT_FSIZE, 1024, 1024)?)
+        });
+        let mut castoff = castoff.child(&example("print_signals"), [""; 0]).start();
+        castoff.stdout().wait_for_line("ready ");
+        // Each makes log lines, and those beyond the limit a SIGXFSZ.
+        for number in 1..=20 {
+            castoff.signal(libc::SIGUSR1);
+            let arrived = format!("{} ", libc::SIGUSR1);
+            wait_until("it arrives", || {
+                let lines = castoff.stdout().so_far();
+                (lines.iter().filter(|line| line.starts_with(&arrived)).count() == number).then_some(())
+            });
+        }
+        castoff.signal(libc::SIGTERM);
+        assert_eq!(castoff.code(), 0);
+        let its_own = format!("{} ", libc::SIGXFSZ);
+        assert!(!castoff.stdout().all().iter().any(|line| line.starts_with(&its_own)));
+    }
+
+    fn an_early_stop_signal_that_is_ignored_by_default_is_not_lost(place) {
+        let castoff = Castoff::new(place).args(["--stop-on", "SIGWINCH"]).last(|| {
+            // Pending and blocked at the exec, as if it had come just after.
+            let mut winch = SigSet::empty();
+            winch.add(Signal::SIGWINCH);
+            winch.thread_block()?;
+            Ok(raise(Signal::SIGWINCH)?)
+        });
+        let mut castoff = castoff.args(["--stop-signal", "SIGTERM"]);
+        castoff = castoff.child("sleep", ["1000"]);
+        let mut castoff = castoff.start();
+        assert_eq!(castoff.code(), 143);
     }
 }
 
