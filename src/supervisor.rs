@@ -19,6 +19,10 @@ use crate::system::signals::{Received, Sender, Signals};
 use crate::system::terminal::{self, Terminal};
 use crate::system::{Errno, Pid, kill, tree};
 
+/// How many turns of reaping the child's end is worth: some 16,000 zombies, or
+/// 30 ms.
+const LAST_TURNS: usize = 64;
+
 /// What the loop has to know from the settings and the start.
 pub(crate) struct Setting {
     pub(crate) stop_on: Vec<Signal>,
@@ -217,14 +221,22 @@ impl Supervisor {
     fn reap(&mut self) {
         let mut orphans = 0;
         let mut own = Vec::new();
-        let left = reaper::reap(|pid, change| match change {
-            _ if pid == self.child => own.push(change),
-            Change::Ended(reason) => {
-                orphans += 1;
-                events::orphan_reaped(pid.as_raw(), reason, self.setting.warn_on_orphans);
+        let mut left = Left::More;
+        for _ in 0..LAST_TURNS {
+            left = reaper::reap(|pid, change| match change {
+                _ if pid == self.child => own.push(change),
+                Change::Ended(reason) => {
+                    orphans += 1;
+                    events::orphan_reaped(pid.as_raw(), reason, self.setting.warn_on_orphans);
+                }
+                Change::Stopped(_) | Change::Continued => {}
+            });
+            // Whoever the child has left behind will be told to end: its zombies
+            // are not among them.
+            if left != Left::More || own.is_empty() {
+                break;
             }
-            Change::Stopped(_) | Change::Continued => {}
-        });
+        }
         self.must_reap = left == Left::More;
         if orphans > 0 {
             self.status.send_modify(|status| status.orphans_reaped += orphans);

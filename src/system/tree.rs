@@ -75,7 +75,7 @@ pub(crate) fn command(proc_root: &Path, pid: i32) -> Option<String> {
 /// The parent of a process; `None` when it has gone.
 pub(crate) fn parent_of(proc_root: &Path, pid: Pid) -> Option<Pid> {
     let stat = fs::read(own_proc(proc_root)?.join(format!("{pid}/stat"))).ok()?;
-    parent(&stat).map(Pid::from_raw)
+    state_and_parent(&stat).map(|(_, parent)| Pid::from_raw(parent))
 }
 
 /// `None` when the directory cannot be read.
@@ -84,7 +84,10 @@ fn descendants(proc: &Path) -> Option<Vec<i32>> {
     let entries = fs::read_dir(proc).ok()?.flatten();
     for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
         let stat = fs::read(proc.join(format!("{pid}/stat"))).unwrap_or_default();
-        if let Some(parent) = parent(&stat) {
+        // A zombie has no children and takes no signal.
+        if let Some((state, parent)) = state_and_parent(&stat)
+            && state != "Z"
+        {
             children.entry(parent).or_default().push(pid);
         }
     }
@@ -98,12 +101,14 @@ fn descendants(proc: &Path) -> Option<Vec<i32>> {
     Some(found)
 }
 
-/// The fourth field of `/proc/PID/stat`; the second, the name, may hold spaces
-/// and parentheses itself (`man 5 proc_pid_stat`).
-fn parent(stat: &[u8]) -> Option<i32> {
+/// The third and fourth field of `/proc/PID/stat`: the state and the parent. The
+/// second, the name, may hold spaces and parentheses itself (`man 5
+/// proc_pid_stat`).
+fn state_and_parent(stat: &[u8]) -> Option<(&str, i32)> {
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let rest = std::str::from_utf8(stat.get(after_name..)?).ok()?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+    let mut fields = rest.split_ascii_whitespace();
+    Some((fields.next()?, fields.next()?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -111,11 +116,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parent_is_found_behind_any_name() {
-        assert_eq!(parent(b"12 (sh) S 7 12 12 0"), Some(7));
-        assert_eq!(parent(b"12 (a) b (c) S) S 7 12"), Some(7));
-        assert_eq!(parent(b"12 (\xff\xfe) R 1 0"), Some(1));
-        assert_eq!(parent(b""), None);
-        assert_eq!(parent(b"12 (sh)"), None);
+    fn state_and_parent_are_found_behind_any_name() {
+        assert_eq!(state_and_parent(b"12 (sh) S 7 12 12 0"), Some(("S", 7)));
+        assert_eq!(state_and_parent(b"12 (a) b (c) S) Z 7 12"), Some(("Z", 7)));
+        assert_eq!(state_and_parent(b"12 (\xff\xfe) R 1 0"), Some(("R", 1)));
+        assert_eq!(state_and_parent(b""), None);
+        assert_eq!(state_and_parent(b"12 (sh)"), None);
     }
 }
