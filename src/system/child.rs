@@ -12,7 +12,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::signals::with_all_blocked;
+use super::signals::{set_mask, with_all_blocked};
 use super::terminal::Terminal;
 use crate::policy::signal::Signal;
 
@@ -58,8 +58,8 @@ fn clone_hint(error: Errno) -> &'static str {
 }
 
 /// Starts the child in its own process group and returns once its program
-/// runs: a signal that is sent to it from then on reaches the program, never
-/// the half-made child.
+/// runs: what castoff sends to it reaches the program, never the half-made
+/// child. Only a key of the terminal may, in the instant before the exec.
 ///
 /// # Errors
 /// See `SpawnError`. The child that failed is not reaped: castoff ends too.
@@ -95,7 +95,7 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
     // Blocked, for until it resets them the child has castoff's own handlers.
     let pid = with_all_blocked(|| {
         let argument = (&raw mut half).cast::<c_void>();
-        // SAFETY: as above; `child_half` makes only system calls.
+        // SAFETY: as above; `child_half` allocates nothing and takes no lock.
         unsafe { libc::clone(child_half, top.cast(), flags, argument) }
     });
     let pid = Errno::result(pid).map_err(SpawnError::Clone)?;
@@ -144,9 +144,9 @@ struct ChildHalf<'a> {
 extern "C" fn child_half(argument: *mut c_void) -> c_int {
     // SAFETY: `spawn` passes a ChildHalf and is held until this has ended.
     let half = unsafe { &mut *argument.cast::<ChildHalf<'_>>() };
-    // SAFETY: system calls on valid arguments. Every signal is blocked until the
-    // last of them, so that SIGTTOU cannot stop the change of the foreground and
-    // no handler of castoff's runs in the child.
+    // SAFETY: system calls on valid arguments. Every signal is blocked, so that
+    // SIGTTOU cannot stop the change of the foreground and no handler of castoff's
+    // runs in the child.
     unsafe {
         libc::setpgid(0, 0);
         if let Some(terminal) = half.terminal {
@@ -156,13 +156,6 @@ extern "C" fn child_half(argument: *mut c_void) -> c_int {
             let handler = if *was_ignored { libc::SIG_IGN } else { libc::SIG_DFL };
             libc::signal(signal.number(), handler);
         }
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const half.mask,
-            ptr::null_mut::<u64>(),
-            size_of::<u64>(),
-        );
     }
     let failure = execute(half);
     // SAFETY: a plain write to memory that castoff reads after this has ended.
@@ -176,9 +169,18 @@ extern "C" fn child_half(argument: *mut c_void) -> c_int {
 fn execute(half: &mut ChildHalf<'_>) -> c_int {
     let mut failure = libc::ENOENT;
     for file in half.candidates {
-        // SAFETY: every pointer is to a live array that ends with null.
-        unsafe { libc::execve(file.as_ptr(), half.argv, half.envp) };
+        // SAFETY: a path that ends with NUL.
+        let exists = unsafe { libc::access(file.as_ptr(), libc::F_OK) } == 0;
         let mut error = Errno::last_raw();
+        if exists {
+            // Only now: most of a PATH is passed over while no signal can come
+            // between. SIGTSTP would hold castoff here until somebody continues
+            // the child.
+            set_mask(half.mask);
+            // SAFETY: every pointer is to a live array that ends with null.
+            unsafe { libc::execve(file.as_ptr(), half.argv, half.envp) };
+            error = Errno::last_raw();
+        }
         if error == libc::ENOEXEC && !is_binary(file) {
             error = execute_by_shell(half, file);
         }

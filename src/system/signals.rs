@@ -209,8 +209,13 @@ fn bit(signal: Signal) -> u64 {
 pub(super) fn with_all_blocked<T>(act: impl FnOnce() -> T) -> T {
     let before = change_mask(libc::SIG_SETMASK, u64::MAX);
     let result = act();
-    change_mask(libc::SIG_SETMASK, before);
+    set_mask(before);
     result
+}
+
+/// Blocks just the signals of `mask`; one system call, fit for the child's half.
+pub(super) fn set_mask(mask: u64) {
+    change_mask(libc::SIG_SETMASK, mask);
 }
 
 /// Returns the mask as it was. Cannot fail: `how` is one of the three.
