@@ -74,16 +74,15 @@ in_both_places! {
     }
 
     fn an_early_stop_signal_that_is_ignored_by_default_is_not_lost(place) {
-        let castoff = Castoff::new(place).args(["--stop-on", "SIGWINCH"]).last(|| {
+        let settings = ["--stop-on", "SIGWINCH", "--stop-signal", "SIGTERM"];
+        let castoff = Castoff::new(place).args(settings).last(|| {
             // Pending and blocked at the exec, as if it had come just after.
             let mut winch = SigSet::empty();
             winch.add(Signal::SIGWINCH);
             winch.thread_block()?;
             Ok(raise(Signal::SIGWINCH)?)
         });
-        let mut castoff = castoff.args(["--stop-signal", "SIGTERM"]);
-        castoff = castoff.child("sleep", ["1000"]);
-        let mut castoff = castoff.start();
+        let mut castoff = castoff.child("sleep", ["1000"]).start();
         assert_eq!(castoff.code(), 143);
     }
 }
