@@ -150,7 +150,7 @@ fn announce(config: &Config, ready: &Ready) -> Vec<CString> {
         is_pid1: subreaper::is_pid_1(),
         is_subreaper: ready.is_subreaper,
         grace: config.stop_plan.grace,
-        drain: config.stop_plan.drain_delay,
+        drain: config.stop_plan.drain.delay,
         listen: &address_text(ready.address),
     });
     for warning in &ready.detected.warnings {

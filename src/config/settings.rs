@@ -15,7 +15,7 @@ use super::value::{Listen, LogLevel, Profiles, Ratio, StopOn, Value, duration_te
 use crate::policy::exit::ExitMap;
 use crate::policy::runtime_env::{Profile, Rounding};
 use crate::policy::signal::Signal;
-use crate::policy::stop_plan::{ReadinessOnStop, StopPlan, StopSignal};
+use crate::policy::stop_plan::{DrainPlan, ReadinessOnStop, StopPlan, StopSignal};
 
 /// What the platform may tell about its grace period.
 pub(super) const PLATFORM_GRACE: &str = "TERMINATION_GRACE_PERIOD_SECONDS";
@@ -244,7 +244,7 @@ impl Settings {
             self.kill_reserve.value = StopPlan::default_reserve(self.grace_period.value);
         }
         let (grace, drain, reserve) = (&self.grace_period, &self.drain_delay, &self.kill_reserve);
-        let plan = StopPlan::new(grace.value, drain.value, reserve.value);
+        let plan = StopPlan::new(grace.value, DrainPlan::fixed(drain.value), reserve.value);
         if plan.is_err() {
             let given = |key, duration: &Sourced<Duration>| {
                 duration.origin.given(Setting::of(key), &duration_text(duration.value))

@@ -3,6 +3,7 @@
 mod errors;
 
 use super::*;
+use crate::policy::stop_plan::DrainPlan;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::os::unix::ffi::OsStringExt as _;
@@ -66,7 +67,7 @@ fn without_anything_the_defaults_hold() {
     assert_eq!(
         config(&[], &[]),
         Config {
-            stop_plan: StopPlan::new(s(10), s(0), s(1)).unwrap(),
+            stop_plan: StopPlan::new(s(10), DrainPlan::fixed(s(0)), s(1)).unwrap(),
             readiness_on_stop: ReadinessOnStop::Immediate,
             stop_on: vec![Signal::TERM, Signal::INT],
             stop_signal: StopSignal::Received,
@@ -93,7 +94,7 @@ fn without_anything_the_defaults_hold() {
 fn in_kubernetes_there_is_more_grace_and_a_drain() {
     let kubernetes = ("KUBERNETES_SERVICE_HOST", "10.0.0.1");
     let plan = config(&[], &[kubernetes]).stop_plan;
-    assert_eq!(plan, StopPlan::new(s(30), s(5), s(2)).unwrap());
+    assert_eq!(plan, StopPlan::new(s(30), DrainPlan::fixed(s(5)), s(2)).unwrap());
     let plan = config(&[], &[("KUBERNETES_SERVICE_HOST", "")]).stop_plan;
     assert_eq!(plan.grace, s(10));
 }
@@ -117,7 +118,7 @@ fn a_flag_wins_over_a_variable_over_the_file() {
         ("CASTOFF_DRAIN_DELAY", "2s"),
     ];
     let config = config(&["--drain-delay=7s", "--drain-delay", "3s"], &env);
-    assert_eq!(config.stop_plan, StopPlan::new(s(42), s(3), s(2)).unwrap());
+    assert_eq!(config.stop_plan, StopPlan::new(s(42), DrainPlan::fixed(s(3)), s(2)).unwrap());
     assert_eq!(config.log_level, LogLevel::Warn);
 }
 
@@ -150,7 +151,7 @@ fn a_file_gives_the_value_of_a_variable() {
         ("CASTOFF_DRAIN_DELAY", ""),
     ];
     let config = config(&[], &env);
-    assert_eq!(config.stop_plan.drain_delay, s(3));
+    assert_eq!(config.stop_plan.drain.delay, s(3));
     assert_eq!(config.sizing.profiles, [crate::policy::runtime_env::Profile::Go]);
 }
 
@@ -162,7 +163,7 @@ fn toml_values_may_have_their_own_types() {
          health_listen = ':80'\n",
     );
     let config = config(&["--config", file.path()], &[]);
-    assert_eq!(config.stop_plan, StopPlan::new(s(60), s(0), s(1)).unwrap());
+    assert_eq!(config.stop_plan, StopPlan::new(s(60), DrainPlan::fixed(s(0)), s(1)).unwrap());
     assert_eq!(config.sizing.memory_ratio, 1.0);
     assert_eq!(config.sizing.profiles.len(), 2);
     assert_eq!(config.stop_signal, StopSignal::Fixed(Signal::new(3).unwrap()));

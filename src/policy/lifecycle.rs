@@ -222,10 +222,10 @@ impl Lifecycle {
                 self.tell_child(signal, Cause::StopRequested, now)
             }
             (Phase::Serving, Event::StopRequested(signal)) => {
-                if self.rules.stop_plan.drain_delay.is_zero() {
+                if self.rules.stop_plan.drain.delay.is_zero() {
                     self.tell_child(signal, Cause::StopRequested, now)
                 } else {
-                    let until = self.rules.stop_plan.drain_until(now);
+                    let until = now + self.rules.stop_plan.drain.delay;
                     self.go(Phase::Draining { until, signal }, Cause::StopRequested, now, vec![])
                 }
             }

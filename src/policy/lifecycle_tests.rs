@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::stop_plan::DrainPlan;
 
 const GRACE: Duration = Duration::from_secs(10);
 const RESERVE: Duration = Duration::from_secs(1);
@@ -29,7 +30,8 @@ impl World {
     fn with(drain_delay: Duration, change: impl FnOnce(&mut Rules)) -> Self {
         let start = Instant::now();
         let mut rules = Rules {
-            stop_plan: StopPlan::new(GRACE, drain_delay, RESERVE).expect("it fits"),
+            stop_plan: StopPlan::new(GRACE, DrainPlan::fixed(drain_delay), RESERVE)
+                .expect("it fits"),
             readiness_on_stop: ReadinessOnStop::Immediate,
             stop_signal: StopSignal::Received,
             exit_map: ExitMap::default(),

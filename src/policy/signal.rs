@@ -59,6 +59,29 @@ impl Signal {
     }
 }
 
+/// Signals that become others on their way to the child (CASTOFF_REWRITE).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rewrite(Vec<(Signal, Option<Signal>)>);
+
+impl Rewrite {
+    /// From now on `from` becomes `to`, or is dropped; the last word on a
+    /// signal counts.
+    pub(crate) fn insert(&mut self, from: Signal, to: Option<Signal>) {
+        self.0.retain(|(known, _)| *known != from);
+        self.0.push((from, to));
+    }
+
+    /// What the child gets in place of `signal`, if anything.
+    pub(crate) fn apply(&self, signal: Signal) -> Option<Signal> {
+        self.0.iter().find(|(from, _)| *from == signal).map_or(Some(signal), |(_, to)| *to)
+    }
+
+    /// The pairs, in the order in which they were given.
+    pub(crate) fn pairs(&self) -> &[(Signal, Option<Signal>)] {
+        &self.0
+    }
+}
+
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (NAMES.get(usize::from(self.0) - 1), self.0) {
@@ -145,6 +168,18 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Signal(number)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_signal_is_rewritten_once_and_the_last_word_counts() {
+        let mut rewrite = Rewrite::default();
+        assert_eq!(rewrite.apply(Signal::TERM), Some(Signal::TERM));
+        rewrite.insert(Signal::TERM, Some(Signal::INT));
+        rewrite.insert(Signal::INT, None);
+        assert_eq!(rewrite.apply(Signal::TERM), Some(Signal::INT));
+        assert_eq!(rewrite.apply(Signal::INT), None);
+        rewrite.insert(Signal::INT, Some(Signal::KILL));
+        assert_eq!(rewrite.apply(Signal::INT), Some(Signal::KILL));
     }
 
     #[test]

@@ -5,34 +5,53 @@
 
 use std::time::{Duration, Instant};
 
-/// How long each part of a stop may take. `drain_delay + reserve < grace`, so
+/// How long each part of a stop may take. `drain.max + reserve < grace`, so
 /// that the child always has some time between its stop signal and SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StopPlan {
     /// From the platform's stop signal to its SIGKILL.
     pub(crate) grace: Duration,
     /// From "not ready" to the child's stop signal.
-    pub(crate) drain_delay: Duration,
+    pub(crate) drain: DrainPlan,
     /// castoff's own SIGKILL comes this long before the end of `grace`.
     pub(crate) reserve: Duration,
 }
 
-/// The drain and the reserve together use up the grace period.
+/// How long a drain lasts: from `delay` to `max`, and within these until the
+/// traffic has been quiet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DoesNotFit;
+pub(crate) struct DrainPlan {
+    /// Never shorter than this.
+    pub(crate) delay: Duration,
+    /// Never longer than this; not below `delay`. The same: a fixed drain.
+    pub(crate) max: Duration,
+    /// Traffic counts as over after this long without activity.
+    pub(crate) quiet: Duration,
+}
+
+/// Why a plan is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadPlan {
+    /// The drain and the reserve together use up the grace period.
+    DoesNotFit,
+    /// The drain's `max` is below its `delay`.
+    MaxBelowDelay,
+}
 
 impl StopPlan {
     /// The plan, unless it would leave the child no time at all.
     pub(crate) fn new(
         grace: Duration,
-        drain_delay: Duration,
+        drain: DrainPlan,
         reserve: Duration,
-    ) -> Result<Self, DoesNotFit> {
-        if drain_delay.saturating_add(reserve) < grace {
-            Ok(Self { grace, drain_delay, reserve })
-        } else {
-            Err(DoesNotFit)
+    ) -> Result<Self, BadPlan> {
+        if drain.max < drain.delay {
+            return Err(BadPlan::MaxBelowDelay);
         }
+        if drain.max.saturating_add(reserve) >= grace {
+            return Err(BadPlan::DoesNotFit);
+        }
+        Ok(Self { grace, drain, reserve })
     }
 
     /// The reserve for a grace period when none is set: a tenth of it, at most
@@ -53,10 +72,17 @@ impl StopPlan {
     pub(crate) fn deadline(&self, stop_requested_at: Instant) -> Instant {
         stop_requested_at + self.budget()
     }
+}
 
-    /// When the child gets its stop signal at the latest.
-    pub(crate) fn drain_until(&self, stop_requested_at: Instant) -> Instant {
-        stop_requested_at + self.drain_delay
+impl DrainPlan {
+    /// A drain that always lasts this long.
+    pub(crate) fn fixed(delay: Duration) -> Self {
+        Self { delay, max: delay, quiet: Duration::from_secs(1) }
+    }
+
+    /// Whether the traffic may end it.
+    pub(crate) fn is_adaptive(&self) -> bool {
+        self.max > self.delay
     }
 }
 
@@ -69,6 +95,15 @@ pub(crate) enum ReadinessOnStop {
     AfterDrain,
     /// Only when the child has gone.
     Never,
+}
+
+/// Who gets the child's stop signal first (CASTOFF_STOP_SCOPE).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StopScope {
+    /// The child alone.
+    Child,
+    /// Its process group.
+    Group,
 }
 
 /// What the child gets when castoff was asked to stop.
@@ -90,19 +125,29 @@ mod tests {
 
     #[test]
     fn the_child_always_has_some_time() {
-        assert!(StopPlan::new(s(10), s(7), s(2)).is_ok());
-        assert_eq!(StopPlan::new(s(10), s(8), s(2)), Err(DoesNotFit));
-        assert_eq!(StopPlan::new(s(10), s(0), s(11)), Err(DoesNotFit));
-        assert_eq!(StopPlan::new(s(0), s(0), s(0)), Err(DoesNotFit));
-        assert_eq!(StopPlan::new(s(10), Duration::MAX, Duration::MAX), Err(DoesNotFit));
+        let plan = |grace, drain, reserve| StopPlan::new(grace, DrainPlan::fixed(drain), reserve);
+        assert!(plan(s(10), s(7), s(2)).is_ok());
+        assert_eq!(plan(s(10), s(8), s(2)), Err(BadPlan::DoesNotFit));
+        assert_eq!(plan(s(10), s(0), s(11)), Err(BadPlan::DoesNotFit));
+        assert_eq!(plan(s(0), s(0), s(0)), Err(BadPlan::DoesNotFit));
+        assert_eq!(plan(s(10), Duration::MAX, Duration::MAX), Err(BadPlan::DoesNotFit));
+    }
+
+    #[test]
+    fn the_longest_drain_counts_not_the_shortest() {
+        let drain = DrainPlan { delay: s(2), max: s(8), quiet: s(1) };
+        assert!(drain.is_adaptive());
+        assert!(StopPlan::new(s(11), drain, s(2)).is_ok());
+        assert_eq!(StopPlan::new(s(10), drain, s(2)), Err(BadPlan::DoesNotFit));
+        let upside_down = DrainPlan { delay: s(3), max: s(2), quiet: s(1) };
+        assert_eq!(StopPlan::new(s(30), upside_down, s(2)), Err(BadPlan::MaxBelowDelay));
     }
 
     #[test]
     fn the_instants_follow_from_the_stop_request() {
-        let plan = StopPlan::new(s(30), s(5), s(2)).unwrap();
+        let plan = StopPlan::new(s(30), DrainPlan::fixed(s(5)), s(2)).unwrap();
         let now = Instant::now();
         assert_eq!(plan.budget(), s(28));
-        assert_eq!(plan.drain_until(now), now + s(5));
         assert_eq!(plan.deadline(now), now + s(28));
     }
 
