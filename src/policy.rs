@@ -4,8 +4,11 @@
 //! Nothing below this module reads a clock, a file or the environment, makes a
 //! system call, awaits or logs; `tests/house_rules` holds it to that.
 
+pub(crate) mod drain;
 pub(crate) mod exit;
 pub(crate) mod health;
+pub(crate) mod hooks;
+pub(crate) mod late;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
 pub(crate) mod metrics;

@@ -88,6 +88,22 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         readiness_on_stop: config.readiness_on_stop,
         stop_signal: config.stop_signal,
         exit_map: config.exit_map.clone(),
+        rewrite: Default::default(),
+        hang_signal: None,
+        stopped_exit_code: None,
+        seed: 1,
+        hooks: crate::policy::hooks::HookRules {
+            has_pre_start: false,
+            has_pre_stop: false,
+            has_post_stop: false,
+            timeout: std::time::Duration::from_secs(30),
+        },
+        restart: crate::policy::restart::RestartRules {
+            restart: crate::policy::restart::Restart::Never,
+            min: std::time::Duration::from_secs(30),
+            max: std::time::Duration::from_secs(30),
+            limit: 0,
+        },
     };
     let setting = Setting {
         stop_on: config.stop_on.clone(),

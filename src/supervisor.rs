@@ -286,7 +286,7 @@ impl Supervisor {
                 self.note_forwarded(Signal::CONT, result);
             }
             Action::SignalChild(_) | Action::ContinueChild => {}
-            Action::SignalTree(signal) => {
+            Action::SignalTree(signal, _) => {
                 let child = self.child_is_up.then_some(self.child);
                 tree::signal(&self.setting.proc_root, child, signal);
             }
@@ -295,6 +295,7 @@ impl Supervisor {
                 terminal::suspend();
             }
             Action::Exit(code) => self.exit_code = Some(code),
+            _ => {}
         }
     }
 
@@ -331,8 +332,6 @@ impl Supervisor {
 fn log_change(change: &PhaseChange) {
     if change.from == PhaseName::Draining {
         let reason = match change.cause {
-            Cause::DrainDelay => Some("delay"),
-            Cause::SecondSignal => Some("second_signal"),
             _ => None,
         };
         if let Some(reason) = reason {

@@ -72,6 +72,17 @@ impl StopPlan {
     pub(crate) fn deadline(&self, stop_requested_at: Instant) -> Instant {
         stop_requested_at + self.budget()
     }
+
+    /// When the killed have had their time to vanish, and what runs after them
+    /// must be over.
+    pub(crate) fn last_call(&self, stop_requested_at: Instant) -> Instant {
+        stop_requested_at + self.grace.saturating_sub(self.reserve / 4)
+    }
+
+    /// When castoff must end, for the platform's own SIGKILL is near.
+    pub(crate) fn last_moment(&self, stop_requested_at: Instant) -> Instant {
+        stop_requested_at + self.grace.saturating_sub(self.reserve / 8)
+    }
 }
 
 impl DrainPlan {

@@ -1,0 +1,701 @@
+//! The machine under a virtual clock: its picture, its branches one by one, and
+//! what must hold for every sequence of events.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::exit::ExitMap;
+use crate::policy::hooks::HookRules;
+use crate::policy::restart::{Restart, RestartRules};
+use crate::policy::signal::Rewrite;
+use crate::policy::stop_plan::StopPlan;
+
+const GRACE: Duration = Duration::from_secs(10);
+const RESERVE: Duration = Duration::from_secs(1);
+const DRAIN: Duration = Duration::from_secs(3);
+const HOOK_TIMEOUT: Duration = Duration::from_secs(4);
+const HUP: i32 = 1;
+
+/// A machine, its clock, and all that it has said. It answers at once what the
+/// shell would answer at once.
+struct World {
+    machine: Lifecycle,
+    start: Instant,
+    now: Instant,
+    said: Vec<(Duration, Action)>,
+    phases: Vec<(PhaseName, Cause, PhaseName)>,
+    /// What the next starts of the child come to; then all succeed.
+    start_failures: Vec<u8>,
+    /// What every look shows.
+    traffic: Option<Look>,
+}
+
+const QUIET: Look = Look { connections: 0, is_busy: false, last_activity: None, arrived: 0 };
+
+fn rules(drain: DrainPlan) -> Rules {
+    let second = Duration::from_secs(1);
+    Rules {
+        stop_plan: StopPlan::new(GRACE, drain, RESERVE).expect("it fits"),
+        readiness_on_stop: ReadinessOnStop::Immediate,
+        stop_signal: StopSignal::Received,
+        rewrite: Rewrite::default(),
+        hang_signal: None,
+        exit_map: ExitMap::default(),
+        stopped_exit_code: None,
+        hooks: HookRules {
+            has_pre_start: false,
+            has_pre_stop: false,
+            has_post_stop: false,
+            timeout: HOOK_TIMEOUT,
+        },
+        restart: RestartRules { restart: Restart::Never, min: second, max: 8 * second, limit: 0 },
+        seed: 1,
+    }
+}
+
+impl World {
+    /// A machine whose child was started, unless a hook comes first.
+    fn new(drain_delay: Duration) -> Self {
+        Self::with(drain_delay, |_| {})
+    }
+
+    fn with(drain_delay: Duration, change: impl FnOnce(&mut Rules)) -> Self {
+        let mut rules = rules(DrainPlan::fixed(drain_delay));
+        change(&mut rules);
+        Self::of(rules, vec![])
+    }
+
+    fn of(rules: Rules, start_failures: Vec<u8>) -> Self {
+        let start = Instant::now() + Duration::from_secs(3600);
+        let machine = Lifecycle::new(rules, start);
+        let (said, phases, traffic) = (vec![], vec![], Some(QUIET));
+        let mut world = Self { machine, start, now: start, said, phases, start_failures, traffic };
+        let outcome = world.machine.begin(start);
+        world.take(outcome);
+        world
+    }
+
+    fn serving(drain_delay: Duration) -> Self {
+        Self::serving_with(drain_delay, |_| {})
+    }
+
+    fn serving_with(drain_delay: Duration, change: impl FnOnce(&mut Rules)) -> Self {
+        let mut world = Self::with(drain_delay, change);
+        world.on(Event::ChildReady);
+        world
+    }
+
+    /// The actions that the event leads to, without those that the world has
+    /// answered and the look at what is there already.
+    fn on(&mut self, event: Event) -> Vec<Action> {
+        let first = self.said.len();
+        let outcome = self.machine.on(event, self.now);
+        self.take(outcome);
+        let said = self.said[first..].iter().map(|(_, action)| *action);
+        said.filter(|action| !matches!(action, Action::Look | Action::LearnPorts)).collect()
+    }
+
+    fn take(&mut self, outcome: Outcome) {
+        let at = self.now - self.start;
+        self.phases.extend(outcome.change.map(|change| (change.from, change.cause, change.to)));
+        for action in outcome.actions {
+            self.said.push((at, action));
+            let answer = match action {
+                Action::StartChild if self.start_failures.is_empty() => Event::ChildStarted,
+                Action::StartChild => Event::StartFailed(self.start_failures.remove(0)),
+                Action::Look => Event::TrafficSeen(self.traffic),
+                _ => continue,
+            };
+            let outcome = self.machine.on(answer, self.now);
+            self.take(outcome);
+        }
+    }
+
+    fn after(&mut self, time: Duration) -> &mut Self {
+        self.now += time;
+        self
+    }
+
+    /// Jumps to the next deadline at which something other than a look is due,
+    /// if there is one, and reports it.
+    fn step(&mut self) -> Option<Vec<Action>> {
+        for _ in 0..1000 {
+            let until = self.machine.next_deadline()?;
+            self.now = self.now.max(until);
+            let (phase, begun) = (self.machine.phase(), self.said.len());
+            let actions = self.on(Event::DeadlineReached);
+            let has_looked = self.said[begun..].iter().any(|(_, said)| *said == Action::Look);
+            if !(has_looked && actions.is_empty() && phase == self.machine.phase()) {
+                return Some(actions);
+            }
+        }
+        panic!("nothing but looks in {:?}", self.machine.phase());
+    }
+
+    fn run_out(&mut self) -> u32 {
+        let mut steps = 0;
+        while self.step().is_some() {
+            steps += 1;
+            assert!(steps < 1000, "never ends in {:?}", self.machine.phase());
+        }
+        steps
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    fn said_after(&self, action: Action) -> Option<Duration> {
+        self.said.iter().find(|(_, said)| *said == action).map(|(at, _)| *at)
+    }
+
+    fn exit_code(&self) -> Option<u8> {
+        self.said.iter().find_map(|(_, said)| match said {
+            Action::Exit(code) => Some(*code),
+            _ => None,
+        })
+    }
+
+    fn last_cause(&self) -> Option<Cause> {
+        self.phases.last().map(|(_, cause, _)| *cause)
+    }
+}
+
+fn kill() -> Vec<Action> {
+    vec![Action::ListSurvivors, Action::SignalTree(Signal::KILL, Scope::Everything)]
+}
+
+fn hook_exited(code: u8, is_last: bool) -> Event {
+    Event::HookFinished { end: HookEnd::Exited(ExitReason::Code(code)), is_last }
+}
+
+fn stop() -> Event {
+    Event::StopRequested(Signal::TERM)
+}
+
+fn exited(code: u8, is_last: bool) -> Event {
+    Event::ChildExited { reason: ExitReason::Code(code), is_last }
+}
+
+fn tell(signal: Signal) -> Vec<Action> {
+    vec![Action::SignalChild(signal)]
+}
+
+#[test]
+fn a_child_that_ends_alone_ends_castoff_with_its_code() {
+    let mut world = World::serving(DRAIN);
+    assert_eq!(world.on(exited(42, true)), [Action::Exit(42)]);
+    assert_eq!(world.machine.child_end(), Some(ChildEnd::Exited));
+    assert_eq!(world.machine.next_deadline(), None);
+}
+
+#[test]
+fn the_stop_sequence_drains_then_tells_the_child_then_kills() {
+    let mut world = World::serving(DRAIN);
+    assert!(world.machine.is_ready());
+    assert_eq!(world.on(stop()), []);
+    assert!(!world.machine.is_ready());
+    assert_eq!(world.step(), Some(tell(Signal::TERM)));
+    assert_eq!(world.elapsed(), DRAIN);
+    assert_eq!(world.step(), Some(kill()));
+    assert_eq!(world.elapsed(), GRACE - RESERVE);
+    let killed = Event::ChildExited { reason: ExitReason::Signal(Signal::KILL), is_last: true };
+    assert_eq!(world.on(killed), [Action::Exit(137)]);
+    assert_eq!(world.machine.child_end(), Some(ChildEnd::KilledAtDeadline));
+}
+
+#[test]
+fn the_deadline_counts_from_the_first_request_whatever_comes_between() {
+    let mut world = World::serving(DRAIN);
+    let _ = world.on(stop());
+    let _ = world.after(Duration::from_secs(1)).on(stop());
+    world.step();
+    assert_eq!(
+        world.said_after(Action::SignalTree(Signal::KILL, Scope::Everything)),
+        Some(GRACE - RESERVE)
+    );
+}
+
+#[test]
+fn a_second_request_skips_the_rest_of_the_drain() {
+    let mut world = World::serving(DRAIN);
+    let _ = world.on(stop());
+    assert_eq!(world.after(Duration::from_millis(10)).on(stop()), tell(Signal::TERM));
+    assert_eq!(world.last_cause(), Some(Cause::Drained(DrainEnd::SecondSignal)));
+}
+
+#[test]
+fn a_second_request_without_a_drain_reaches_the_child_and_a_third_kills() {
+    let mut world = World::serving(Duration::ZERO);
+    assert_eq!(world.on(stop()), tell(Signal::TERM));
+    assert_eq!(world.on(Event::StopRequested(Signal::INT)), tell(Signal::INT));
+    assert_eq!(world.on(stop()), kill());
+    assert_eq!(world.elapsed(), Duration::ZERO);
+}
+
+#[test]
+fn a_stop_before_the_child_was_ready_skips_the_drain() {
+    let mut world = World::new(DRAIN);
+    assert_eq!(world.on(stop()), tell(Signal::TERM));
+    assert_eq!(world.on(Event::ChildReady), []);
+    assert!(!world.machine.is_ready());
+}
+
+#[test]
+fn a_fixed_stop_signal_replaces_the_received_one() {
+    let hup = Signal::new(HUP).expect("SIGHUP");
+    let mut world = World::serving_with(Duration::ZERO, |rules| {
+        rules.stop_signal = StopSignal::Fixed(hup);
+    });
+    assert_eq!(world.on(stop()), tell(hup));
+}
+
+#[test]
+fn the_drained_child_gets_the_signal_that_began_the_drain() {
+    let mut world = World::serving(DRAIN);
+    let _ = world.on(Event::StopRequested(Signal::INT));
+    assert_eq!(world.step(), Some(tell(Signal::INT)));
+}
+
+#[test]
+fn what_the_child_leaves_behind_is_told_and_then_killed() {
+    let mut world = World::serving(DRAIN);
+    world.after(Duration::from_secs(100));
+    let told = world.on(exited(3, false));
+    assert_eq!(told.first(), Some(&Action::SignalTree(Signal::TERM, Scope::Everything)));
+    let left_at = world.elapsed();
+    assert_eq!(world.step(), Some(kill()));
+    assert_eq!(world.elapsed() - left_at, GRACE - RESERVE);
+    assert_eq!(world.on(Event::TreeGone), [Action::Exit(3)]);
+}
+
+#[test]
+fn a_sweep_after_a_stop_has_only_what_is_left_of_the_budget() {
+    let mut world = World::serving(DRAIN);
+    let _ = world.on(stop());
+    world.step();
+    let _ = world.after(Duration::from_secs(2)).on(exited(0, false));
+    world.step();
+    assert_eq!(world.elapsed(), GRACE - RESERVE);
+}
+
+#[test]
+fn a_stop_during_a_sweep_never_lengthens_it() {
+    let mut world = World::serving(DRAIN);
+    let _ = world.on(exited(0, false));
+    let before = world.machine.next_deadline();
+    let _ = world.after(Duration::from_secs(5)).on(stop());
+    assert_eq!(world.machine.next_deadline(), before);
+    let _ = world.on(stop());
+    assert_eq!(world.on(stop()), kill());
+}
+
+#[test]
+fn what_cannot_be_killed_does_not_keep_castoff_beyond_the_grace() {
+    let mut world = World::serving(DRAIN);
+    let _ = world.on(stop());
+    world.run_out();
+    assert_eq!(world.exit_code(), Some(137));
+    assert!(world.elapsed() < GRACE, "{:?}", world.elapsed());
+}
+
+#[test]
+fn readiness_on_stop_says_when_readiness_turns_off() {
+    for (mode, in_drain, when_told) in [
+        (ReadinessOnStop::Immediate, false, false),
+        (ReadinessOnStop::AfterDrain, true, false),
+        (ReadinessOnStop::Never, true, true),
+    ] {
+        let mut world = World::with(DRAIN, |rules| rules.readiness_on_stop = mode);
+        let _ = world.on(Event::ChildReady);
+        let _ = world.on(stop());
+        assert_eq!(world.machine.is_ready(), in_drain, "{mode:?}");
+        world.step();
+        assert_eq!(world.machine.is_ready(), when_told, "{mode:?}");
+        let _ = world.on(exited(0, false));
+        assert!(!world.machine.is_ready(), "{mode:?}");
+    }
+}
+
+fn stopped(by: Signal, has_job_control: bool) -> Event {
+    Event::ChildStopped { by, has_job_control }
+}
+
+#[test]
+fn a_stopped_child_is_continued_so_that_it_can_obey() {
+    let mut world = World::serving(Duration::ZERO);
+    assert_eq!(world.on(stopped(Signal::STOP, false)), []);
+    assert_eq!(world.on(stop()), [Action::SignalChild(Signal::TERM), Action::ContinueChild]);
+}
+
+#[test]
+fn a_child_that_stops_while_it_is_told_to_end_is_continued() {
+    let mut world = World::serving(Duration::ZERO);
+    assert_eq!(world.on(stop()), [Action::SignalChild(Signal::TERM)]);
+    assert_eq!(world.on(stopped(Signal::STOP, false)), [Action::ContinueChild]);
+}
+
+#[test]
+fn castoff_suspends_itself_only_where_a_shell_will_continue_it() {
+    let mut world = World::serving(DRAIN);
+    assert_eq!(world.on(stopped(Signal::TSTP, true)), [Action::Suspend]);
+    let _ = world.on(Event::ChildContinued);
+    assert_eq!(world.on(stopped(Signal::STOP, true)), [Action::Suspend]);
+    let _ = world.on(Event::ChildContinued);
+    let _ = world.on(stop());
+    assert_eq!(world.on(stopped(Signal::TSTP, true)), []);
+}
+
+#[test]
+fn where_nobody_would_continue_the_child_a_key_cannot_stop_it() {
+    let mut world = World::serving(DRAIN);
+    assert_eq!(world.on(stopped(Signal::TSTP, false)), [Action::ContinueChild]);
+    assert_eq!(world.on(stopped(Signal::STOP, false)), [], "somebody meant that");
+}
+
+#[test]
+fn the_end_of_the_child_is_named_by_who_wanted_it() {
+    let by_signal =
+        |signal| Event::ChildExited { reason: ExitReason::Signal(signal), is_last: true };
+    let mut own = World::serving(DRAIN);
+    let _ = own.on(by_signal(Signal::KILL));
+    assert_eq!(own.machine.child_end(), Some(ChildEnd::Signalled));
+
+    let mut draining = World::serving(DRAIN);
+    let _ = draining.on(stop());
+    let _ = draining.on(exited(0, true));
+    assert_eq!(draining.machine.child_end(), Some(ChildEnd::Exited), "it had not been told");
+
+    let mut told = World::serving(Duration::ZERO);
+    let _ = told.on(stop());
+    let _ = told.on(by_signal(Signal::TERM));
+    assert_eq!(told.machine.child_end(), Some(ChildEnd::Stopped));
+    assert_eq!(told.exit_code(), Some(143));
+}
+
+#[test]
+fn mapped_exit_codes_are_replaced() {
+    let mut world = World::with(DRAIN, |rules| rules.exit_map.insert(143, 0));
+    let end = Event::ChildExited { reason: ExitReason::Signal(Signal::TERM), is_last: true };
+    assert_eq!(world.on(end), [Action::Exit(0)]);
+}
+
+/// What else may happen, whatever the machine is doing.
+#[derive(Clone, Copy, Debug)]
+enum Chance {
+    Event(Event),
+    /// Time passes, and the deadlines that fall into it are kept.
+    Pause(Duration),
+    /// From now on this is what a look shows.
+    Traffic(Option<Look>),
+}
+
+fn any_chance() -> impl Strategy<Value = Chance> {
+    let look = (0_u64..3, any::<bool>(), prop::option::of(0_u64..2000), 0_u64..3).prop_map(
+        |(connections, is_busy, ago, arrived)| {
+            let last_activity = ago.map(Duration::from_millis);
+            Look { connections, is_busy, last_activity, arrived }
+        },
+    );
+    let code = prop_oneof![Just(0_u8), Just(1), any::<u8>()];
+    let event = prop_oneof![
+        3 => Just(Event::ChildReady),
+        3 => prop_oneof![Just(Signal::TERM), Just(Signal::INT)].prop_map(Event::StopRequested),
+        1 => Just(Event::DeadlineReached),
+        1 => any::<bool>().prop_map(|has_job_control| stopped(Signal::TSTP, has_job_control)),
+        1 => Just(Event::ChildContinued),
+        3 => (code.clone(), any::<bool>()).prop_map(|(code, is_last)| exited(code, is_last)),
+        3 => (code, any::<bool>()).prop_map(|(code, is_last)| hook_exited(code, is_last)),
+        3 => Just(Event::TreeGone),
+    ];
+    prop_oneof![
+        8 => event.prop_map(Chance::Event),
+        4 => (0_u64..5000).prop_map(|ms| Chance::Pause(Duration::from_millis(ms))),
+        1 => prop::option::of(look).prop_map(Chance::Traffic),
+    ]
+}
+
+fn any_rules() -> impl Strategy<Value = Rules> {
+    let time = || prop_oneof![1 => Just(0_u64), 3 => 0_u64..4000];
+    let drain = (time(), time(), 1_u64..3000);
+    let restart = prop_oneof![
+        2 => Just(Restart::Never),
+        1 => Just(Restart::OnFailure),
+        1 => Just(Restart::Always),
+    ];
+    (drain, any::<[bool; 4]>(), restart, 0_u32..3, any::<u64>()).prop_map(
+        |(
+            (delay, more, quiet),
+            [pre_start, pre_stop, post_stop, has_hang],
+            restart,
+            limit,
+            seed,
+        )| {
+            let ms = Duration::from_millis;
+            let drain = DrainPlan { delay: ms(delay), max: ms(delay + more), quiet: ms(quiet) };
+            let mut rules = rules(drain);
+            rules.hooks.has_pre_start = pre_start;
+            rules.hooks.has_pre_stop = pre_stop;
+            rules.hooks.has_post_stop = post_stop;
+            rules.hang_signal = has_hang.then_some(Signal::INT);
+            rules.restart = RestartRules { restart, limit, ..rules.restart };
+            rules.seed = seed;
+            rules
+        },
+    )
+}
+
+/// A world with processes in it, in which only what is possible happens: who
+/// was started ends once, and the tree is gone only when everybody is.
+struct Populated {
+    world: World,
+    seen: usize,
+    has_child: bool,
+    has_hook: bool,
+    has_others: bool,
+    stops: u32,
+    stopped_at: Option<Instant>,
+    begun_at: Option<Instant>,
+}
+
+impl Populated {
+    fn new(rules: Rules, start_failures: Vec<u8>) -> Self {
+        let world = World::of(rules, start_failures);
+        let mut populated = Self {
+            world,
+            seen: 0,
+            has_child: false,
+            has_hook: false,
+            has_others: false,
+            stops: 0,
+            stopped_at: None,
+            begun_at: None,
+        };
+        populated.watch();
+        populated
+    }
+
+    /// Follows what the machine has done, and holds it to its promises.
+    fn watch(&mut self) {
+        for at in self.seen..self.world.said.len() {
+            match self.world.said[at].1 {
+                Action::StartChild => {
+                    assert!(!self.has_child, "two children at a time");
+                    assert!(self.stops == 0, "started although a stop was asked for");
+                    self.has_child = self.world.machine.child.is_up;
+                }
+                Action::StartHook(_) => {
+                    assert!(!self.has_hook, "two hooks at a time");
+                    self.has_hook = true;
+                }
+                Action::SignalTree(Signal::KILL, _) if self.has_child => {
+                    let due =
+                        self.begun_at.is_some_and(|at| self.world.now >= at + GRACE - RESERVE);
+                    assert!(due || self.stops >= 3, "killed before the deadline");
+                }
+                Action::SignalTree(_, Scope::Descendants) => {
+                    assert!(self.stops == 0, "spared although a stop was asked for");
+                }
+                Action::Exit(_) => assert_eq!(at + 1, self.world.said.len(), "not the last word"),
+                _ => {}
+            }
+        }
+        self.seen = self.world.said.len();
+        assert!(!(self.stops > 0 && self.world.machine.is_ready()), "ready after a stop request");
+    }
+
+    /// The event, if it can happen, with what it says about the others made true.
+    fn possible(&mut self, event: Event) -> Option<Event> {
+        match event {
+            Event::ChildExited { reason, is_last } if self.has_child => {
+                self.has_child = false;
+                self.has_others |= !is_last;
+                Some(Event::ChildExited { reason, is_last: self.is_empty() })
+            }
+            Event::HookFinished { end, is_last } if self.has_hook => {
+                self.has_hook = false;
+                self.has_others |= !is_last;
+                Some(Event::HookFinished { end, is_last: self.is_empty() })
+            }
+            Event::TreeGone if self.has_others && !self.has_child && !self.has_hook => {
+                self.has_others = false;
+                Some(event)
+            }
+            Event::ChildReady | Event::ChildStopped { .. } | Event::ChildContinued => {
+                self.has_child.then_some(event)
+            }
+            Event::StopRequested(_) | Event::DeadlineReached => Some(event),
+            _ => None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        !(self.has_child || self.has_hook || self.has_others)
+    }
+
+    fn on(&mut self, event: Event) {
+        let Some(event) = self.possible(event) else { return };
+        if let Event::StopRequested(_) = event {
+            self.stops += 1;
+            self.stopped_at.get_or_insert(self.world.now);
+        }
+        if let Event::StopRequested(_) | Event::ChildExited { .. } = event {
+            self.begun_at.get_or_insert(self.world.now);
+        }
+        self.world.on(event);
+        self.watch();
+        if self.is_empty() {
+            // The shell says so after whatever else has ended.
+            self.world.on(Event::TreeGone);
+            self.watch();
+        }
+    }
+
+    fn take(&mut self, chance: Chance) {
+        match chance {
+            Chance::Event(event) => self.on(event),
+            Chance::Traffic(look) => self.world.traffic = look,
+            Chance::Pause(pause) => {
+                let end = self.world.now + pause;
+                self.keep_deadlines(Some(end));
+                self.world.now = end;
+            }
+        }
+    }
+
+    /// Keeps the deadlines up to that time, or for ever.
+    fn keep_deadlines(&mut self, end: Option<Instant>) {
+        let (mut at_once, mut all) = (0, 0);
+        while let Some(until) = self.world.machine.next_deadline() {
+            if end.is_some_and(|end| until > end) {
+                break;
+            }
+            at_once = if until <= self.world.now { at_once + 1 } else { 0 };
+            all += 1;
+            assert!(at_once < 10 && all < 10_000, "it spins in {:?}", self.world.machine.phase());
+            self.world.now = self.world.now.max(until);
+            self.on(Event::DeadlineReached);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_keeps_the_promises(
+        rules in any_rules(),
+        start_failures in prop::collection::vec(126_u8..128, 0..2),
+        chances in prop::collection::vec(any_chance(), 0..60),
+        is_told_in_the_end in any::<bool>(),
+    ) {
+        let mut populated = Populated::new(rules, start_failures);
+        for chance in chances {
+            populated.take(chance);
+        }
+        if is_told_in_the_end {
+            populated.on(stop());
+        }
+        if let Some(stopped_at) = populated.stopped_at {
+            // From here on nobody obeys, and nothing that was killed vanishes.
+            populated.keep_deadlines(None);
+            let world = &populated.world;
+            prop_assert_eq!(world.machine.phase(), PhaseName::Exited, "it must end by itself");
+            let ended = world.said.last().map(|(at, _)| world.start + *at);
+            prop_assert!(ended.is_some_and(|at| at < stopped_at + GRACE), "the platform killed it");
+        }
+        let world = &populated.world;
+        let exits = world.said.iter().filter(|(_, said)| matches!(said, Action::Exit(_))).count();
+        prop_assert_eq!(exits, usize::from(world.machine.phase() == PhaseName::Exited));
+    }
+}
+
+/// The lines `from -> to : cause | cause` of the module's own picture.
+fn picture() -> BTreeSet<(String, String, String)> {
+    let source = include_str!("../lifecycle.rs");
+    let rows = source.lines().filter_map(|line| line.strip_prefix("//! ")).filter_map(|line| {
+        let (from, rest) = line.split_once("->")?;
+        let (to, causes) = rest.split_once(':')?;
+        let causes = causes.split("   ").next()?.to_owned();
+        Some((from.trim().to_owned(), to.trim().to_owned(), causes))
+    });
+    rows.flat_map(|(from, to, causes)| {
+        let row = move |cause: &str| (from.clone(), to.clone(), cause.trim().to_owned());
+        causes.split('|').map(row).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+/// Every transition that very many random walks have made; always the same
+/// walks.
+fn walked() -> BTreeSet<(String, String, String)> {
+    let ms = Duration::from_millis;
+    let busy = Look { is_busy: true, ..QUIET };
+    let events = [
+        Event::ChildReady,
+        stop(),
+        exited(0, false),
+        exited(1, true),
+        hook_exited(0, false),
+        hook_exited(0, true),
+        hook_exited(3, true),
+        Event::TreeGone,
+    ];
+    let mut chances = events.map(Chance::Event).to_vec();
+    chances.extend([100, 3000, 9000].map(|pause| Chance::Pause(ms(pause))));
+    chances.extend([Some(QUIET), Some(busy), None].map(Chance::Traffic));
+    let drains = [(0, 0), (1000, 1000), (1000, 3000)].map(|(delay, max)| DrainPlan {
+        delay: ms(delay),
+        max: ms(max),
+        quiet: ms(500),
+    });
+
+    let mut dice = Dice(7);
+    let mut seen = BTreeSet::new();
+    for _ in 0..60_000 {
+        let mut rules = rules(drains[dice.below(drains.len())]);
+        rules.hooks.has_pre_start = dice.below(2) == 0;
+        rules.hooks.has_pre_stop = dice.below(2) == 0;
+        rules.hooks.has_post_stop = dice.below(2) == 0;
+        rules.restart.restart = [Restart::Never, Restart::Always][dice.below(2)];
+        let start_failures = vec![127; dice.below(8) / 7];
+        let mut populated = Populated::new(rules, start_failures);
+        for _ in 0..dice.below(16) {
+            populated.take(chances[dice.below(chances.len())]);
+        }
+        if populated.stopped_at.is_some() {
+            populated.keep_deadlines(None);
+        }
+        seen.extend(
+            populated
+                .world
+                .phases
+                .iter()
+                .map(|(from, cause, to)| (from.as_str(), to.as_str(), cause.as_str())),
+        );
+    }
+    seen.into_iter().map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())).collect()
+}
+
+/// Numbers that look like chance and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        ((self.0 >> 33) as usize) % end
+    }
+}
+
+#[test]
+fn the_picture_shows_every_transition_and_no_other() {
+    let (drawn, walked) = (picture(), walked());
+    let missing: Vec<_> = walked.difference(&drawn).collect();
+    let invented: Vec<_> = drawn.difference(&walked).collect();
+    assert!(
+        missing.is_empty() && invented.is_empty(),
+        "not drawn: {missing:?}; not walked: {invented:?}"
+    );
+}
