@@ -15,14 +15,17 @@ mod value;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub(crate) use error::ConfigErrors;
 pub(crate) use value::{DEFAULT_PORT, Listen, LogLevel};
 
 use crate::policy::exit::ExitMap;
+use crate::policy::restart::RestartRules;
 use crate::policy::runtime_env::Sizing;
-use crate::policy::signal::Signal;
-use crate::policy::stop_plan::{ReadinessOnStop, StopPlan, StopSignal};
+use crate::policy::signal::{Rewrite, Signal};
+use crate::policy::stop_plan::{ReadinessOnStop, StopPlan, StopScope, StopSignal};
+use crate::policy::traffic::Ports;
 use args::{CommandLine, Wanted};
 use error::ConfigError;
 use options::Key;
@@ -32,12 +35,23 @@ use settings::{Given, Settings};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     pub(crate) stop_plan: StopPlan,
+    pub(crate) drain_ports: Ports,
     pub(crate) readiness_on_stop: ReadinessOnStop,
     /// Signals that begin the stop sequence: at least one, each once, none
     /// that cannot be handled.
     pub(crate) stop_on: Vec<Signal>,
     pub(crate) stop_signal: StopSignal,
+    pub(crate) stop_scope: StopScope,
+    /// Sent a second before castoff's own SIGKILL; never one that no program
+    /// can catch.
+    pub(crate) hang_signal: Option<Signal>,
+    pub(crate) rewrite: Rewrite,
     pub(crate) exit_map: ExitMap,
+    /// In place of the child's own, when it ended because castoff was asked to
+    /// stop, and in time.
+    pub(crate) stopped_exit_code: Option<u8>,
+    pub(crate) hooks: Hooks,
+    pub(crate) restart: RestartRules,
     pub(crate) listen: Listen,
     /// The setting that says so, with its value, for errors.
     pub(crate) listen_name: String,
@@ -53,6 +67,26 @@ pub(crate) struct Config {
     pub(crate) warn_on_orphans: bool,
     /// COMMAND and its arguments; never empty.
     pub(crate) command: Vec<OsString>,
+}
+
+/// Commands that accompany the child. None is empty, and no word holds a NUL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hooks {
+    /// Before the child is started, which it is only when this one succeeds.
+    pub(crate) pre_start: Option<Vec<OsString>>,
+    /// Before the child's stop signal, within the grace period.
+    pub(crate) pre_stop: Option<Vec<OsString>>,
+    /// When the child has ended.
+    pub(crate) post_stop: Option<Vec<OsString>>,
+    /// For each of them; not 0.
+    pub(crate) timeout: Duration,
+}
+
+/// What follows from several settings together.
+#[derive(Clone, Copy, Debug)]
+struct Derived {
+    stop_plan: StopPlan,
+    restart: RestartRules,
 }
 
 /// What castoff is to do.
@@ -79,16 +113,16 @@ pub(crate) fn load(
         }
         Wanted::Supervise | Wanted::PrintConfig => {}
     }
-    let (mut settings, plan) = resolve(&line, env, &mut errors);
+    let (mut settings, derived) = resolve(&line, env, &mut errors);
     if line.wanted == Wanted::Supervise && line.command.is_empty() {
         errors.push(ConfigError::NoCommand);
     }
-    match plan {
+    match derived {
         Some(_) if errors.is_empty() && line.wanted == Wanted::PrintConfig => {
             Ok(Invocation::Print(settings.print()))
         }
-        Some(plan) if errors.is_empty() => {
-            Ok(Invocation::Supervise(Box::new(assemble(settings, plan, line))))
+        Some(derived) if errors.is_empty() => {
+            Ok(Invocation::Supervise(Box::new(assemble(settings, derived, line))))
         }
         _ => Err(ConfigErrors(errors)),
     }
@@ -99,7 +133,7 @@ fn resolve(
     line: &CommandLine,
     env: &[(OsString, OsString)],
     errors: &mut Vec<ConfigError>,
-) -> (Settings, Option<StopPlan>) {
+) -> (Settings, Option<Derived>) {
     let environment = environment::read(env, errors);
     let mut settings = Settings::new(environment.in_kubernetes);
     let given = || environment.given.iter().chain(&line.given).filter(|given| !is_empty(given));
@@ -120,8 +154,10 @@ fn resolve(
         settings.apply_platform_grace(seconds, errors);
     }
     settings.adjust(&line.exit_zero_for, line.verbosity);
-    let plan = settings.stop_plan(errors);
-    (settings, plan)
+    let stop_plan = settings.stop_plan(errors);
+    let restart = settings.restart_rules(errors);
+    let derived = stop_plan.map(|stop_plan| Derived { stop_plan, restart });
+    (settings, derived)
 }
 
 /// Empty means unset, whoever says it.
@@ -129,14 +165,26 @@ fn is_empty(given: &Given<'_>) -> bool {
     given.text.as_deref().is_some_and(|text| text.is_empty())
 }
 
-fn assemble(settings: Settings, stop_plan: StopPlan, line: CommandLine) -> Config {
+fn assemble(settings: Settings, derived: Derived, line: CommandLine) -> Config {
     let listen_name = settings.listen_name();
     Config {
-        stop_plan,
+        stop_plan: derived.stop_plan,
+        drain_ports: settings.drain_ports.value,
         readiness_on_stop: settings.readiness_on_stop.value,
         stop_on: settings.stop_on.value.0,
         stop_signal: settings.stop_signal.value,
+        stop_scope: settings.stop_scope.value,
+        hang_signal: settings.hang_signal.value.0,
+        rewrite: settings.rewrite.value,
         exit_map: settings.exit_map.value,
+        stopped_exit_code: settings.stopped_exit_code.value.0,
+        hooks: Hooks {
+            pre_start: settings.pre_start.value.0,
+            pre_stop: settings.pre_stop.value.0,
+            post_stop: settings.post_stop.value.0,
+            timeout: settings.hook_timeout.value.0,
+        },
+        restart: derived.restart,
         listen_name,
         listen: settings.health_listen.value,
         sizing: Sizing {

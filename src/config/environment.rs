@@ -206,7 +206,7 @@ mod tests {
             "CASTOFF_PORT_X_TCP",
             "CASTOFF_PORT_80",
             "CASTOFF_X_PORT_",
-            "CASTOFF_DRAIN_PORTS",
+            "CASTOFF_X_PORTS",
             "CASTOFF_SERVICE_PORTS",
             "CASTOFF_ENV_DIR",
             "CASTOFF_X_NAME",
@@ -215,6 +215,14 @@ mod tests {
         ] {
             assert_eq!(errors_of(&[(name, "v")]).len(), 1, "{name}");
         }
+    }
+
+    #[test]
+    fn the_ports_of_the_drain_are_a_setting_and_no_link() {
+        let env = [("CASTOFF_DRAIN_PORTS".into(), "80".into())];
+        let found = read(&env, &mut Vec::new());
+        let words: Vec<_> = found.given.iter().map(|given| given.setting.word).collect();
+        assert_eq!(words, ["drain_ports"]);
     }
 
     #[test]

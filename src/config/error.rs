@@ -52,7 +52,9 @@ pub(super) enum ConfigError {
     #[error(
         "cannot fit the stop into {grace}: {drain} + {reserve} = {sum} leave the child no time"
     )]
-    DoesNotFit { grace: String, drain: String, reserve: String, sum: String },
+    DoesNotFit { grace: String, drain: String, reserve: String, sum: String, shorten: &'static str },
+    #[error("cannot use {max} with {min}: expected a maximum of {least} or more")]
+    MaxBelowMin { max: String, min: String, least: String },
 }
 
 impl ConfigError {
@@ -63,9 +65,9 @@ impl ConfigError {
                 Some(format!("castoff -- {name} runs a program of that name"))
             }
             Self::NoCommand => Some("castoff [OPTIONS] [--] COMMAND [ARG...]".to_owned()),
-            Self::DoesNotFit { .. } => Some(
-                "give more grace, on the platform too, or make the drain delay shorter".to_owned(),
-            ),
+            Self::DoesNotFit { shorten, .. } => {
+                Some(format!("give more grace, on the platform too, or make the {shorten} shorter"))
+            }
             _ => None,
         }
     }

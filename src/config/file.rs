@@ -87,6 +87,10 @@ fn as_variable<'a>(form: Form, value: &DeValue<'a>) -> Option<Cow<'a, OsStr>> {
             };
             elements.iter().map(element).collect::<Option<Vec<_>>>()?.join(",")
         }
+        (Form::Command, DeValue::Array(words)) => {
+            let words = words.iter().map(|word| word.get_ref().as_str());
+            shell_words::join(words.collect::<Option<Vec<_>>>()?)
+        }
         _ => return None,
     };
     Some(Cow::Owned(text.into()))

@@ -21,7 +21,8 @@ Each setting is a flag (--drain-delay), a variable (CASTOFF_DRAIN_DELAY) and a
 key of the TOML file (drain_delay). The flag wins, then the variable, then the
 file. CASTOFF_X_FILE gives CASTOFF_X from a file. Empty means unset. Durations:
 500ms, 5s, 1m30s, units us, ms, s, m, h; a bare integer is seconds. Lists are
-separated by commas, in TOML also arrays.
+separated by commas, in TOML also arrays. A HOOK is a command, split as a shell
+does but run by none, in TOML also an array.
 ";
 
 const END: &str = "

@@ -26,10 +26,25 @@ pub(super) enum Key {
     GracePeriod,
     KillReserve,
     DrainDelay,
+    DrainMax,
+    DrainQuiet,
+    DrainPorts,
     ReadinessOnStop,
     StopOn,
     StopSignal,
+    StopScope,
+    HangSignal,
+    Rewrite,
     ExitMap,
+    StoppedExitCode,
+    PreStart,
+    PreStop,
+    PostStop,
+    HookTimeout,
+    Restart,
+    RestartMin,
+    RestartMax,
+    RestartLimit,
     HealthListen,
     Sizing,
     CpuRounding,
@@ -48,13 +63,17 @@ pub(super) enum Form {
     Number,
     /// An array of strings or integers.
     List,
+    /// An array of strings: a program and its arguments.
+    Command,
 }
 
 const DURATION: &str = "a duration such as 5s, 500ms or 1m30s, at most 720h";
+const POSITIVE: &str = "a duration above 0 such as 5s, 500ms or 1m30s, at most 720h";
 const PATH: &str = "a path";
+const COMMAND: &str = "a command such as /bin/notify --name 'my app', each quote closed";
 
 /// Every setting, in the order of `--help`.
-pub(super) static SETTINGS: [Setting; 15] = [
+pub(super) static SETTINGS: [Setting; 30] = [
     Setting {
         key: Key::Config,
         word: "config",
@@ -82,7 +101,7 @@ pub(super) static SETTINGS: [Setting; 15] = [
         default: "a tenth of the grace period, at most 2s",
         expected: DURATION,
         help: "castoff's own SIGKILL comes this long before the end of the grace period. \
-               Reserve and drain delay together must be shorter than the grace period.",
+               Reserve and drain together must be shorter than the grace period.",
     },
     Setting {
         key: Key::DrainDelay,
@@ -91,8 +110,38 @@ pub(super) static SETTINGS: [Setting; 15] = [
         form: Form::Number,
         default: "0s; 5s in Kubernetes",
         expected: DURATION,
-        help: "Time between \"not ready\" and the child's stop signal, in which the child still \
-               serves and load balancers learn that it will not for long.",
+        help: "Minimum time between \"not ready\" and the child's stop signal, in which the child \
+               still serves and load balancers learn that it will not for long.",
+    },
+    Setting {
+        key: Key::DrainMax,
+        word: "drain_max",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "the drain delay",
+        expected: DURATION,
+        help: "Maximum time between \"not ready\" and the child's stop signal. Where it is longer \
+               than the drain delay, the drain ends after the delay as soon as the child's \
+               traffic is over.",
+    },
+    Setting {
+        key: Key::DrainQuiet,
+        word: "drain_quiet",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "1s",
+        expected: POSITIVE,
+        help: "The child's traffic counts as over after this long without activity; not 0.",
+    },
+    Setting {
+        key: Key::DrainPorts,
+        word: "drain_ports",
+        takes: "PORT,...",
+        form: Form::List,
+        default: "auto",
+        expected: "auto or a list of ports from 1 to 65535 such as 8080,8443",
+        help: "The child's TCP ports whose traffic counts, such as 8080,8443; or auto, all on \
+               which it or a descendant of it listens.",
     },
     Setting {
         key: Key::ReadinessOnStop,
@@ -125,6 +174,36 @@ pub(super) static SETTINGS: [Setting; 15] = [
                (SIGQUIT, QUIT, 3, SIGRTMIN+3).",
     },
     Setting {
+        key: Key::StopScope,
+        word: "stop_scope",
+        takes: "WHO",
+        form: Form::Text,
+        default: "child",
+        expected: "child or group",
+        help: "Who gets the stop signal first: the child alone (child) or its process group (group).",
+    },
+    Setting {
+        key: Key::HangSignal,
+        word: "hang_signal",
+        takes: "SIGNAL",
+        form: Form::Number,
+        default: "none",
+        expected: "a signal such as SIGQUIT, QUIT, 3 or SIGRTMIN+3, but not SIGKILL or SIGSTOP",
+        help: "Sent to a child that is still there 1s before castoff's own SIGKILL, for a thread \
+               dump: SIGQUIT for a JVM or Go.",
+    },
+    Setting {
+        key: Key::Rewrite,
+        word: "rewrite",
+        takes: "FROM:TO,...",
+        form: Form::List,
+        default: "none",
+        expected: "pairs of signals such as SIGUSR1:SIGHUP, 10:1 or USR1:0, but none from \
+                   SIGKILL or SIGSTOP",
+        help: "Forwarded signals that the child gets as others, such as SIGUSR1:SIGHUP or 10:1, \
+               or never (USR1:0), as with dumb-init's --rewrite.",
+    },
+    Setting {
         key: Key::ExitMap,
         word: "exit_map",
         takes: "FROM:TO,...",
@@ -132,6 +211,94 @@ pub(super) static SETTINGS: [Setting; 15] = [
         default: "none",
         expected: "pairs of exit codes from 0 to 255, such as 143:0,130:0",
         help: "Exit codes of the child that castoff replaces with others, such as 143:0,130:0.",
+    },
+    Setting {
+        key: Key::StoppedExitCode,
+        word: "stopped_exit_code",
+        takes: "CODE",
+        form: Form::Number,
+        default: "the child's",
+        expected: "an exit code from 0 to 255",
+        help: "castoff's exit code, 0 to 255, when it was asked to stop and the child ended \
+               within the deadline.",
+    },
+    Setting {
+        key: Key::PreStart,
+        word: "pre_start",
+        takes: "HOOK",
+        form: Form::Command,
+        default: "none",
+        expected: COMMAND,
+        help: "Command that runs before the child is started, split into words as a shell does \
+               but run by none. When it fails, castoff exits with its code and never starts the \
+               child.",
+    },
+    Setting {
+        key: Key::PreStop,
+        word: "pre_stop",
+        takes: "HOOK",
+        form: Form::Command,
+        default: "none",
+        expected: COMMAND,
+        help: "Command that runs once a stop was requested, before the child's stop signal. Its \
+               time is part of the grace period.",
+    },
+    Setting {
+        key: Key::PostStop,
+        word: "post_stop",
+        takes: "HOOK",
+        form: Form::Command,
+        default: "none",
+        expected: COMMAND,
+        help: "Command that runs when the child has ended, before castoff exits.",
+    },
+    Setting {
+        key: Key::HookTimeout,
+        word: "hook_timeout",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "30s",
+        expected: POSITIVE,
+        help: "How long each of these three commands may run; not 0.",
+    },
+    Setting {
+        key: Key::Restart,
+        word: "restart",
+        takes: "WHEN",
+        form: Form::Text,
+        default: "never",
+        expected: "never, on-failure or always",
+        help: "Whether a child that ended without a stop being requested is started again: never, \
+               on-failure (its exit code, after CASTOFF_EXIT_MAP, is not 0) or always.",
+    },
+    Setting {
+        key: Key::RestartMin,
+        word: "restart_min",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "500ms",
+        expected: POSITIVE,
+        help: "Delay before the first restart, doubled for each further one in a row and varied \
+               at random; not 0.",
+    },
+    Setting {
+        key: Key::RestartMax,
+        word: "restart_max",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "30s",
+        expected: POSITIVE,
+        help: "No delay before a restart is longer. Not below CASTOFF_RESTART_MIN.",
+    },
+    Setting {
+        key: Key::RestartLimit,
+        word: "restart_limit",
+        takes: "NUMBER",
+        form: Form::Number,
+        default: "0",
+        expected: "a number of restarts from 0 to 4294967295",
+        help: "Restarts in a row after which castoff gives up and exits with the child's code; 0 \
+               is no limit.",
     },
     Setting {
         key: Key::HealthListen,
@@ -361,6 +528,13 @@ mod tests {
             ("loglevel", Some("log_level")),
             ("stop_signals", Some("stop_signal")),
             ("health_port", Some("health_listen")),
+            ("drain_port", Some("drain_ports")),
+            ("prestop", Some("pre_stop")),
+            ("post_start", Some("post_stop")),
+            ("restart_policy", Some("restart")),
+            ("max_restarts", None),
+            ("rewrites", Some("rewrite")),
+            ("exit_code", Some("exit_map")),
             ("colour", None),
             ("", None),
         ] {

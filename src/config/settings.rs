@@ -11,14 +11,24 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::options::{Key, SETTINGS, Setting};
-use super::value::{Listen, LogLevel, Profiles, Ratio, StopOn, Value, duration_text};
+use super::value::{
+    Code, Command, Count, HangSignal, Listen, LogLevel, Positive, Profiles, Ratio, StopOn, Value,
+    duration_text,
+};
 use crate::policy::exit::ExitMap;
+use crate::policy::restart::{Restart, RestartRules};
 use crate::policy::runtime_env::{Profile, Rounding};
-use crate::policy::signal::Signal;
-use crate::policy::stop_plan::{DrainPlan, ReadinessOnStop, StopPlan, StopSignal};
+use crate::policy::signal::{Rewrite, Signal};
+use crate::policy::stop_plan::{
+    BadPlan, DrainPlan, ReadinessOnStop, StopPlan, StopScope, StopSignal,
+};
+use crate::policy::traffic::Ports;
 
 /// What the platform may tell about its grace period.
 pub(super) const PLATFORM_GRACE: &str = "TERMINATION_GRACE_PERIOD_SECONDS";
+
+/// The column of `--print-config` beyond which origins are not aligned.
+const WIDEST: usize = 50;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +112,11 @@ impl<T> Sourced<T> {
     fn default(value: T) -> Self {
         Self { value, origin: Origin::Default, adjusted_by: None }
     }
+
+    /// For errors: the setting as the user wrote it, with the duration it holds.
+    fn given(&self, key: Key, duration: Duration) -> String {
+        self.origin.given(Setting::of(key), &duration_text(duration))
+    }
 }
 
 /// A setting of whatever type.
@@ -135,10 +150,25 @@ pub(super) struct Settings {
     grace_period: Sourced<Duration>,
     kill_reserve: Sourced<Duration>,
     drain_delay: Sourced<Duration>,
+    drain_max: Sourced<Duration>,
+    drain_quiet: Sourced<Positive>,
+    pub(super) drain_ports: Sourced<Ports>,
     pub(super) readiness_on_stop: Sourced<ReadinessOnStop>,
     pub(super) stop_on: Sourced<StopOn>,
     pub(super) stop_signal: Sourced<StopSignal>,
+    pub(super) stop_scope: Sourced<StopScope>,
+    pub(super) hang_signal: Sourced<HangSignal>,
+    pub(super) rewrite: Sourced<Rewrite>,
     pub(super) exit_map: Sourced<ExitMap>,
+    pub(super) stopped_exit_code: Sourced<Code>,
+    pub(super) pre_start: Sourced<Command>,
+    pub(super) pre_stop: Sourced<Command>,
+    pub(super) post_stop: Sourced<Command>,
+    pub(super) hook_timeout: Sourced<Positive>,
+    restart: Sourced<Restart>,
+    restart_min: Sourced<Positive>,
+    restart_max: Sourced<Positive>,
+    restart_limit: Sourced<Count>,
     pub(super) health_listen: Sourced<Listen>,
     pub(super) sizing: Sourced<Profiles>,
     pub(super) cpu_rounding: Sourced<Rounding>,
@@ -146,8 +176,8 @@ pub(super) struct Settings {
     pub(super) cgroup_root: Sourced<PathBuf>,
     pub(super) proc_root: Sourced<PathBuf>,
     pub(super) log_level: Sourced<LogLevel>,
-    /// One of the durations of the stop was refused: their sum means nothing.
-    is_plan_unknown: bool,
+    /// What was refused: nothing follows from these values.
+    refused: Vec<Key>,
 }
 
 impl Settings {
@@ -163,10 +193,25 @@ impl Settings {
             grace_period: by_place(30, 10),
             kill_reserve: Sourced::default(Duration::ZERO),
             drain_delay: by_place(5, 0),
+            drain_max: Sourced::default(Duration::ZERO),
+            drain_quiet: Sourced::default(Positive(Duration::from_secs(1))),
+            drain_ports: Sourced::default(Ports::Auto),
             readiness_on_stop: Sourced::default(ReadinessOnStop::Immediate),
             stop_on: Sourced::default(StopOn(vec![Signal::TERM, Signal::INT])),
             stop_signal: Sourced::default(StopSignal::Received),
+            stop_scope: Sourced::default(StopScope::Child),
+            hang_signal: Sourced::default(HangSignal(None)),
+            rewrite: Sourced::default(Rewrite::default()),
             exit_map: Sourced::default(ExitMap::default()),
+            stopped_exit_code: Sourced::default(Code(None)),
+            pre_start: Sourced::default(Command(None)),
+            pre_stop: Sourced::default(Command(None)),
+            post_stop: Sourced::default(Command(None)),
+            hook_timeout: Sourced::default(Positive(Duration::from_secs(30))),
+            restart: Sourced::default(Restart::Never),
+            restart_min: Sourced::default(Positive(Duration::from_millis(500))),
+            restart_max: Sourced::default(Positive(Duration::from_secs(30))),
+            restart_limit: Sourced::default(Count(0)),
             health_listen: Sourced::default(Listen::Default),
             sizing: Sourced::default(Profiles(Profile::ALL.to_vec())),
             cpu_rounding: Sourced::default(Rounding::Auto),
@@ -174,7 +219,7 @@ impl Settings {
             cgroup_root: Sourced::default("/sys/fs/cgroup".into()),
             proc_root: Sourced::default("/proc".into()),
             log_level: Sourced::default(LogLevel::Info),
-            is_plan_unknown: false,
+            refused: Vec::new(),
         }
     }
 
@@ -184,10 +229,25 @@ impl Settings {
             Key::GracePeriod => &mut self.grace_period,
             Key::KillReserve => &mut self.kill_reserve,
             Key::DrainDelay => &mut self.drain_delay,
+            Key::DrainMax => &mut self.drain_max,
+            Key::DrainQuiet => &mut self.drain_quiet,
+            Key::DrainPorts => &mut self.drain_ports,
             Key::ReadinessOnStop => &mut self.readiness_on_stop,
             Key::StopOn => &mut self.stop_on,
             Key::StopSignal => &mut self.stop_signal,
+            Key::StopScope => &mut self.stop_scope,
+            Key::HangSignal => &mut self.hang_signal,
+            Key::Rewrite => &mut self.rewrite,
             Key::ExitMap => &mut self.exit_map,
+            Key::StoppedExitCode => &mut self.stopped_exit_code,
+            Key::PreStart => &mut self.pre_start,
+            Key::PreStop => &mut self.pre_stop,
+            Key::PostStop => &mut self.post_stop,
+            Key::HookTimeout => &mut self.hook_timeout,
+            Key::Restart => &mut self.restart,
+            Key::RestartMin => &mut self.restart_min,
+            Key::RestartMax => &mut self.restart_max,
+            Key::RestartLimit => &mut self.restart_limit,
             Key::HealthListen => &mut self.health_listen,
             Key::Sizing => &mut self.sizing,
             Key::CpuRounding => &mut self.cpu_rounding,
@@ -205,8 +265,7 @@ impl Settings {
         let text = given.text.as_deref();
         if !text.is_some_and(|text| self.slot(key).set(text, &given.origin)) {
             errors.push(given.refused());
-            self.is_plan_unknown |=
-                matches!(key, Key::GracePeriod | Key::KillReserve | Key::DrainDelay);
+            self.refused.push(key);
         }
     }
 
@@ -214,7 +273,7 @@ impl Settings {
     pub(super) fn apply_platform_grace(&mut self, text: &OsString, errors: &mut Vec<ConfigError>) {
         let is_default =
             matches!(self.grace_period.origin, Origin::Default | Origin::DefaultInKubernetes);
-        if is_default && !self.is_plan_unknown {
+        if is_default && !self.refused.contains(&Key::GracePeriod) {
             let setting = Setting::of(Key::GracePeriod);
             let text = Some(Cow::Borrowed(text.as_os_str()));
             let given = Given { setting, text, origin: Origin::Platform, source: None };
@@ -237,26 +296,63 @@ impl Settings {
     /// Divides the grace period, after every value was applied. `None` when an
     /// error says why it cannot be done.
     pub(super) fn stop_plan(&mut self, errors: &mut Vec<ConfigError>) -> Option<StopPlan> {
-        if self.is_plan_unknown {
+        let parts = [Key::GracePeriod, Key::KillReserve, Key::DrainDelay, Key::DrainMax];
+        if parts.iter().any(|key| self.refused.contains(key)) {
             return None;
         }
         if self.kill_reserve.origin == Origin::Default {
             self.kill_reserve.value = StopPlan::default_reserve(self.grace_period.value);
         }
-        let (grace, drain, reserve) = (&self.grace_period, &self.drain_delay, &self.kill_reserve);
-        let plan = StopPlan::new(grace.value, DrainPlan::fixed(drain.value), reserve.value);
-        if plan.is_err() {
-            let given = |key, duration: &Sourced<Duration>| {
-                duration.origin.given(Setting::of(key), &duration_text(duration.value))
-            };
-            errors.push(ConfigError::DoesNotFit {
+        let is_fixed = self.drain_max.origin == Origin::Default;
+        if is_fixed {
+            self.drain_max.value = self.drain_delay.value;
+        }
+        let (grace, reserve) = (&self.grace_period, &self.kill_reserve);
+        let (delay, max) = (&self.drain_delay, &self.drain_max);
+        let drain =
+            DrainPlan { delay: delay.value, max: max.value, quiet: self.drain_quiet.value.0 };
+        let given = |key, duration: &Sourced<Duration>| duration.given(key, duration.value);
+        match StopPlan::new(grace.value, drain, reserve.value) {
+            Ok(plan) => return Some(plan),
+            Err(BadPlan::MaxBelowDelay) => errors.push(ConfigError::MaxBelowMin {
+                max: given(Key::DrainMax, max),
+                min: given(Key::DrainDelay, delay),
+                least: duration_text(delay.value),
+            }),
+            Err(BadPlan::DoesNotFit) => errors.push(ConfigError::DoesNotFit {
                 grace: given(Key::GracePeriod, grace),
-                drain: given(Key::DrainDelay, drain),
+                drain: if is_fixed {
+                    given(Key::DrainDelay, delay)
+                } else {
+                    given(Key::DrainMax, max)
+                },
                 reserve: given(Key::KillReserve, reserve),
-                sum: duration_text(drain.value + reserve.value),
+                sum: duration_text(max.value + reserve.value),
+                shorten: if is_fixed { "drain delay" } else { "longest drain" },
+            }),
+        }
+        None
+    }
+
+    /// The rules of restarts, after every value was applied; an error says what
+    /// is wrong with them.
+    pub(super) fn restart_rules(&self, errors: &mut Vec<ConfigError>) -> RestartRules {
+        let (min, max) = (&self.restart_min, &self.restart_max);
+        let parts = [Key::RestartMin, Key::RestartMax];
+        let is_known = !parts.iter().any(|key| self.refused.contains(key));
+        if is_known && max.value.0 < min.value.0 {
+            errors.push(ConfigError::MaxBelowMin {
+                max: max.given(Key::RestartMax, max.value.0),
+                min: min.given(Key::RestartMin, min.value.0),
+                least: duration_text(min.value.0),
             });
         }
-        plan.ok()
+        RestartRules {
+            restart: self.restart.value,
+            min: min.value.0,
+            max: max.value.0,
+            limit: self.restart_limit.value.0,
+        }
     }
 
     /// Every setting as a line of TOML, with its origin as a comment. castoff
@@ -268,7 +364,9 @@ impl Settings {
             let comment = if self.is_only_shown(setting.key) { "# " } else { "" };
             lines.push((format!("{comment}{} = {value}", setting.word), origin));
         }
-        let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
+        // A long command must not push every origin off the screen.
+        let widths = lines.iter().map(|(line, _)| line.len()).filter(|width| *width <= WIDEST);
+        let width = widths.max().unwrap_or(0);
         let mut text = String::new();
         for (line, origin) in lines {
             let origin = origin.escape_debug();

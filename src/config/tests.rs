@@ -3,6 +3,7 @@
 mod errors;
 
 use super::*;
+use crate::policy::restart::Restart;
 use crate::policy::stop_plan::DrainPlan;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -68,10 +69,22 @@ fn without_anything_the_defaults_hold() {
         config(&[], &[]),
         Config {
             stop_plan: StopPlan::new(s(10), DrainPlan::fixed(s(0)), s(1)).unwrap(),
+            drain_ports: Ports::Auto,
             readiness_on_stop: ReadinessOnStop::Immediate,
             stop_on: vec![Signal::TERM, Signal::INT],
             stop_signal: StopSignal::Received,
+            stop_scope: StopScope::Child,
+            hang_signal: None,
+            rewrite: Rewrite::default(),
             exit_map: ExitMap::default(),
+            stopped_exit_code: None,
+            hooks: Hooks { pre_start: None, pre_stop: None, post_stop: None, timeout: s(30) },
+            restart: RestartRules {
+                restart: Restart::Never,
+                min: Duration::from_millis(500),
+                max: s(30),
+                limit: 0,
+            },
             listen: Listen::Default,
             listen_name: "CASTOFF_HEALTH_LISTEN=\":9911\" (default)".to_owned(),
             sizing: Sizing {
@@ -97,6 +110,68 @@ fn in_kubernetes_there_is_more_grace_and_a_drain() {
     assert_eq!(plan, StopPlan::new(s(30), DrainPlan::fixed(s(5)), s(2)).unwrap());
     let plan = config(&[], &[("KUBERNETES_SERVICE_HOST", "")]).stop_plan;
     assert_eq!(plan.grace, s(10));
+}
+
+#[test]
+fn a_drain_is_fixed_unless_a_longer_maximum_is_set() {
+    let kubernetes = ("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    let file = TempFile::new("drain_delay = 1\ndrain_max = '20s'\n");
+    for (args, env, delay, max) in [
+        (&["--drain-delay=3s"][..], &[("CASTOFF_DRAIN_DELAY", "2s")][..], s(3), s(3)),
+        (&[], &[("CASTOFF_DRAIN_MAX", "4s")], s(0), s(4)),
+        (&[], &[kubernetes], s(5), s(5)),
+        (&[], &[kubernetes, ("CASTOFF_DRAIN_MAX", "20s")], s(5), s(20)),
+        (&[], &[kubernetes, ("CASTOFF_DRAIN_DELAY", "9s")], s(9), s(9)),
+        (&["--drain-delay=20s"], &[kubernetes, ("CASTOFF_CONFIG", file.path())], s(20), s(20)),
+        (&["--drain-max=3s"], &[("CASTOFF_CONFIG", file.path())], s(1), s(3)),
+    ] {
+        let drain = config(args, env).stop_plan.drain;
+        assert_eq!(drain, DrainPlan { delay, max, quiet: s(1) }, "{args:?} {env:?}");
+    }
+    let quiet = config(&["--drain-max=1s", "--drain-quiet=250ms"], &[]).stop_plan.drain;
+    assert_eq!(quiet.quiet, Duration::from_millis(250));
+}
+
+#[test]
+fn a_command_is_split_like_a_shells_or_an_array() {
+    let file = TempFile::new(
+        "pre_start = ['/bin/a', '$HOME \"x\"', '', '#', \"it's\"]\npre_stop = '/bin/b \"c d\" e'\n\
+         post_stop = []\n",
+    );
+    let env = [("CASTOFF_CONFIG", file.path()), ("CASTOFF_HOOK_TIMEOUT", "1m")];
+    let words = |words: &[&str]| Some(words.iter().map(OsString::from).collect());
+    assert_eq!(
+        config(&[], &env).hooks,
+        Hooks {
+            pre_start: words(&["/bin/a", "$HOME \"x\"", "", "#", "it's"]),
+            pre_stop: words(&["/bin/b", "c d", "e"]),
+            post_stop: None,
+            timeout: s(60),
+        }
+    );
+    let script = TempFile::new("/bin/f 'one\ntwo' \\\n  three # why\n");
+    let env = [("CASTOFF_POST_STOP_FILE", script.path())];
+    let hooks = config(&["--pre-stop", "/bin/v a\\ b&&c"], &env).hooks;
+    assert_eq!(hooks.pre_stop, words(&["/bin/v", "a b&&c"]));
+    assert_eq!(hooks.post_stop, words(&["/bin/f", "one\ntwo", "three"]));
+}
+
+#[test]
+fn each_way_to_stop_and_to_go_on_reaches_the_configuration() {
+    let file = TempFile::new(
+        "drain_ports = [8443, '80', 80]\nstop_scope = 'group'\nhang_signal = 3\n\
+         rewrite = ['15:3', 'SIGUSR1:0']\nstopped_exit_code = 0\nrestart = 'on-failure'\n\
+         restart_min = 1\nrestart_max = '1m'\nrestart_limit = 7\n",
+    );
+    let config = config(&["--config", file.path()], &[]);
+    assert_eq!(config.drain_ports, Ports::Named(vec![80, 8443]));
+    assert_eq!(config.stop_scope, StopScope::Group);
+    assert_eq!(config.hang_signal, Signal::new(3));
+    let pairs = [(Signal::TERM, Signal::new(3)), (Signal::new(10).unwrap(), None)];
+    assert_eq!(config.rewrite.pairs(), pairs);
+    assert_eq!(config.stopped_exit_code, Some(0));
+    let rules = RestartRules { restart: Restart::OnFailure, min: s(1), max: s(60), limit: 7 };
+    assert_eq!(config.restart, rules);
 }
 
 #[test]
@@ -254,10 +329,25 @@ fn the_printed_configuration_names_every_origin() {
             ("grace_period = \"1m30s\"", "TERMINATION_GRACE_PERIOD_SECONDS"),
             ("kill_reserve = \"2s\"", "default"),
             ("drain_delay = \"5s\"", "default in Kubernetes"),
+            ("drain_max = \"5s\"", "default"),
+            ("drain_quiet = \"1s\"", "default"),
+            ("drain_ports = \"auto\"", "default"),
             ("readiness_on_stop = \"immediate\"", "default"),
             ("stop_on = [\"SIGTERM\", \"SIGINT\"]", "default"),
             ("stop_signal = \"SIGQUIT\"", "--stop-signal"),
+            ("stop_scope = \"child\"", "default"),
+            ("hang_signal = \"\"", "default"),
+            ("rewrite = []", "default"),
             ("exit_map = [\"143:0\"]", "default, -e"),
+            ("stopped_exit_code = \"\"", "default"),
+            ("pre_start = []", "default"),
+            ("pre_stop = []", "default"),
+            ("post_stop = []", "default"),
+            ("hook_timeout = \"30s\"", "default"),
+            ("restart = \"never\"", "default"),
+            ("restart_min = \"500ms\"", "default"),
+            ("restart_max = \"30s\"", "default"),
+            ("restart_limit = 0", "default"),
             ("# health_listen = \":9911\"", "default"),
             ("sizing = [\"go\", \"python\"]", &*format!("{path}:2")),
             ("cpu_rounding = \"auto\"", "default"),
@@ -283,6 +373,19 @@ fn the_printed_configuration_is_accepted_and_means_the_same() {
         ("CASTOFF_SIZING", "off"),
         ("CASTOFF_CGROUP_ROOT", "/a \"b\"\\#\n\u{1}\u{e9}"),
         ("CASTOFF_HEALTH_LISTEN", "off"),
+        ("CASTOFF_DRAIN_MAX", "1h"),
+        ("CASTOFF_DRAIN_QUIET", "1us"),
+        ("CASTOFF_DRAIN_PORTS", "8443, 80"),
+        ("CASTOFF_STOP_SCOPE", "group"),
+        ("CASTOFF_HANG_SIGNAL", "SIGRTMAX"),
+        ("CASTOFF_REWRITE", "15:3,USR1:0,34:KILL"),
+        ("CASTOFF_STOPPED_EXIT_CODE", "0"),
+        ("CASTOFF_PRE_START", "/bin/a '' \"it's   # here\" \\\\ $B"),
+        ("CASTOFF_PRE_STOP", "'\n\t\u{1}\u{e9}'"),
+        ("CASTOFF_HOOK_TIMEOUT", "1ms"),
+        ("CASTOFF_RESTART", "always"),
+        ("CASTOFF_RESTART_MIN", "30s"),
+        ("CASTOFF_RESTART_LIMIT", "4294967295"),
     ];
     for env in [&[][..], &rich] {
         let first = printed(&["--print-config"], env);
@@ -299,11 +402,15 @@ fn every_setting_is_held_by_a_place_of_its_own() {
         if setting.key == Key::Config {
             continue;
         }
-        // What no parser accepts, but paths, which accept all.
+        // What no parser accepts, but paths and commands, which accept all.
         let result = run(&[&flag, "\u{fffd}", "--print-config"], &[]);
         match result {
             Ok(Invocation::Print(text)) => {
-                let line = format!("{} = \"\u{fffd}\"", setting.word);
+                let value = match setting.form {
+                    options::Form::Command => "[\"\u{fffd}\"]",
+                    _ => "\"\u{fffd}\"",
+                };
+                let line = format!("{} = {value}", setting.word);
                 let found = text.lines().find(|text| text.starts_with(&line)).unwrap();
                 assert!(found.ends_with(&format!("# {flag}")), "{found}");
                 assert_eq!(text.matches('\u{fffd}').count(), 1);
@@ -317,7 +424,66 @@ fn every_setting_is_held_by_a_place_of_its_own() {
     }
 }
 
+/// A word of a command, with much of what means something to a shell or to TOML.
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z/'\"\\\\$#^! \n\t=-]{0,8}", "[^\0]{0,8}"]
+}
+
 proptest! {
+    #[test]
+    fn whatever_was_set_is_read_back_as_printed(
+        (delay, longer, quiet) in (0..1000_u64, 0..1000_u64, 1..1000_u64),
+        ports in vec(1..=u16::MAX, 0..4),
+        hang in 1..=64_i32,
+        rewrite in vec((1..=64_i32, 0..=64_i32), 0..4),
+        code in any::<Option<u8>>(),
+        hooks in vec(("[^\0]{1,8}", vec(word(), 0..4)), 3),
+        (min, more, limit) in (1..1000_u64, 0..1000_u64, any::<u32>()),
+        words in (0..2_usize, 0..3_usize),
+    ) {
+        let is_catchable = |number: &i32| ![9, 19].contains(number);
+        let mut set = vec![
+            ("drain_delay", format!("{delay}ms")),
+            ("drain_max", format!("{}ms", delay + longer)),
+            ("drain_quiet", format!("{quiet}us")),
+            ("drain_ports", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",")),
+            ("stop_scope", ["child", "group"][words.0].to_owned()),
+            ("restart", ["never", "on-failure", "always"][words.1].to_owned()),
+            ("stopped_exit_code", code.map_or_else(String::new, |code| code.to_string())),
+            ("restart_min", format!("{min}s")),
+            ("restart_max", format!("{}s", min + more)),
+            ("restart_limit", limit.to_string()),
+        ];
+        if is_catchable(&hang) {
+            set.push(("hang_signal", hang.to_string()));
+        }
+        let pairs = rewrite.iter().filter(|(from, _)| is_catchable(from));
+        let pairs: Vec<_> = pairs.map(|(from, to)| format!("{from}:{to}")).collect();
+        set.push(("rewrite", pairs.join(",")));
+        for (word, (program, arguments)) in ["pre_start", "pre_stop", "post_stop"].iter().zip(&hooks) {
+            let words = [program].into_iter().chain(arguments).map(String::as_str);
+            set.push((word, shell_words::join(words)));
+        }
+        let args: Vec<_> = set
+            .iter()
+            .map(|(word, value)| format!("--{}={value}", word.replace('_', "-")))
+            .collect();
+        let mut args: Vec<_> = args.iter().map(String::as_str).collect();
+        let mut first = config(&args, &[]);
+        let expected = |nth: usize| -> Option<Vec<OsString>> {
+            let (program, arguments) = &hooks[nth];
+            Some([program].into_iter().chain(arguments).map(OsString::from).collect())
+        };
+        prop_assert_eq!(&first.hooks.pre_start, &expected(0));
+        prop_assert_eq!(&first.hooks.pre_stop, &expected(1));
+        prop_assert_eq!(&first.hooks.post_stop, &expected(2));
+        args.push("--print-config");
+        let file = TempFile::new(printed(&args, &[]));
+        let again = config(&["--config", file.path()], &[]);
+        first.listen_name.clone_from(&again.listen_name);
+        prop_assert_eq!(first, again);
+    }
+
     #[test]
     fn no_input_makes_it_panic(
         args in vec("(-{0,2}[a-z=-]{0,12}|.*)", 0..6),

@@ -3,16 +3,20 @@
 //! What is printed is read back as the same value. Nothing here knows which
 //! setting a text belongs to or where it came from.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::policy::exit::ExitMap;
+use crate::policy::restart::Restart;
 use crate::policy::runtime_env::{Profile, Rounding};
-use crate::policy::signal::Signal;
-use crate::policy::stop_plan::{ReadinessOnStop, StopSignal};
+use crate::policy::signal::{Rewrite, Signal};
+use crate::policy::stop_plan::{ReadinessOnStop, StopScope, StopSignal};
+use crate::policy::traffic::Ports;
 
 /// The longest duration that is accepted: 30 days. Operators of databases do
 /// give a week of grace; beyond a month a number is in the wrong unit.
@@ -66,6 +70,26 @@ impl LogLevel {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StopOn(pub(super) Vec<Signal>);
 
+/// The signal of `hang_signal`, if any: one that a program can catch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HangSignal(pub(super) Option<Signal>);
+
+/// The exit code of `stopped_exit_code`, if any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Code(pub(super) Option<u8>);
+
+/// The program of a hook and its arguments, if there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Command(pub(super) Option<Vec<OsString>>);
+
+/// A duration that is not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Positive(pub(super) Duration);
+
+/// The number of `restart_limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Count(pub(super) u32);
+
 /// The profiles of `sizing`; none means off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Profiles(pub(super) Vec<Profile>);
@@ -98,6 +122,16 @@ impl Words for ReadinessOnStop {
     ];
 }
 
+impl Words for StopScope {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("child", Self::Child), ("group", Self::Group)];
+}
+
+impl Words for Restart {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("never", Self::Never), ("on-failure", Self::OnFailure), ("always", Self::Always)];
+}
+
 impl Words for Rounding {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("floor", Self::Floor), ("ceil", Self::Ceil)];
@@ -122,6 +156,16 @@ impl Value for Duration {
 
     fn to_toml(&self) -> String {
         toml_string(&duration_text(*self))
+    }
+}
+
+impl Value for Positive {
+    fn parse(text: &OsStr) -> Option<Self> {
+        Duration::parse(text).filter(|duration| !duration.is_zero()).map(Self)
+    }
+
+    fn to_toml(&self) -> String {
+        self.0.to_toml()
     }
 }
 
@@ -175,6 +219,115 @@ impl Value for StopSignal {
     }
 }
 
+impl Value for HangSignal {
+    fn parse(text: &OsStr) -> Option<Self> {
+        let signal: Signal = text.to_str()?.parse().ok()?;
+        // Neither could make a program tell anything.
+        (!signal.is_uncatchable()).then_some(Self(Some(signal)))
+    }
+
+    fn to_toml(&self) -> String {
+        // Empty means unset.
+        toml_string(&self.0.map_or_else(String::new, |signal| signal.to_string()))
+    }
+}
+
+impl Value for Rewrite {
+    fn parse(text: &OsStr) -> Option<Self> {
+        let mut rewrite = Self::default();
+        for element in elements(text)? {
+            let (from, to) = element.split_once(':')?;
+            let from: Signal = from.parse().ok()?;
+            // castoff never receives these two.
+            if from.is_uncatchable() {
+                return None;
+            }
+            rewrite.insert(from, if to == "0" { None } else { Some(to.parse().ok()?) });
+        }
+        Some(rewrite)
+    }
+
+    fn to_toml(&self) -> String {
+        toml_array(self.pairs().iter().map(|(from, to)| match to {
+            Some(to) => format!("{from}:{to}"),
+            None => format!("{from}:0"),
+        }))
+    }
+}
+
+impl Value for Ports {
+    fn parse(text: &OsStr) -> Option<Self> {
+        if text.eq_ignore_ascii_case("auto") {
+            return Some(Self::Auto);
+        }
+        let mut ports = Vec::new();
+        for element in elements(text)? {
+            let port: u16 = number(element)?;
+            if port == 0 {
+                return None;
+            }
+            ports.push(port);
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        Some(Self::Named(ports))
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            Self::Auto => toml_string("auto"),
+            Self::Named(ports) => {
+                let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+                format!("[{}]", ports.join(", "))
+            }
+        }
+    }
+}
+
+impl Value for Code {
+    fn parse(text: &OsStr) -> Option<Self> {
+        exit_code(text.to_str()?).map(|code| Self(Some(code)))
+    }
+
+    fn to_toml(&self) -> String {
+        // Empty means unset.
+        self.0.map_or_else(|| toml_string(""), |code| code.to_string())
+    }
+}
+
+impl Value for Count {
+    fn parse(text: &OsStr) -> Option<Self> {
+        number(text.to_str()?).map(Self)
+    }
+
+    fn to_toml(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl Value for Command {
+    /// Quotes, backslashes and comments mean what they mean to a shell, and
+    /// nothing else means anything.
+    fn parse(text: &OsStr) -> Option<Self> {
+        // No program can be given a NUL.
+        if text.as_bytes().contains(&0) {
+            return None;
+        }
+        // A char for each byte, for what is no UTF-8; all that counts is ASCII.
+        let chars: String = text.as_bytes().iter().copied().map(char::from).collect();
+        let words = shell_words::split(&chars).ok()?;
+        let has_program = words.first().is_some_and(|program| !program.is_empty());
+        let bytes = |word: &String| word.chars().filter_map(|c| u8::try_from(c).ok()).collect();
+        let words = words.iter().map(|word| OsString::from_vec(bytes(word))).collect();
+        has_program.then_some(Self(Some(words)))
+    }
+
+    fn to_toml(&self) -> String {
+        let words = self.0.iter().flatten();
+        toml_array(words.map(|word| word.to_string_lossy().into_owned()))
+    }
+}
+
 impl Value for ExitMap {
     fn parse(text: &OsStr) -> Option<Self> {
         let mut map = Self::default();
@@ -197,8 +350,7 @@ impl Value for Listen {
             return Some(Self::Off);
         }
         if let Some(port) = text.strip_prefix(':') {
-            let is_number = port.bytes().all(|b| b.is_ascii_digit());
-            return port.parse().ok().filter(|_| is_number).map(Self::Port);
+            return number(port).map(Self::Port);
         }
         text.parse().ok().map(Self::Address)
     }
@@ -299,6 +451,11 @@ pub(super) fn duration_text(duration: Duration) -> String {
 
 /// An exit code, 0 to 255, in digits only.
 pub(super) fn exit_code(text: &str) -> Option<u8> {
+    number(text)
+}
+
+/// A number in digits only: Rust itself would take `+1`.
+fn number<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }
 

@@ -308,6 +308,92 @@ fn a_stop_that_does_not_fit_into_the_grace_period_is_refused() {
 }
 
 #[test]
+fn the_longest_drain_counts_where_one_is_set() {
+    Refused::new().env("CASTOFF_DRAIN_DELAY", "3s").args(&["--drain-max=9s"]).says(&[
+        "castoff: cannot fit the stop into CASTOFF_GRACE_PERIOD=10s (default): --drain-max=9s + \
+         CASTOFF_KILL_RESERVE=1s (default) = 10s leave the child no time",
+        "hint: give more grace, on the platform too, or make the longest drain shorter",
+    ]);
+    let in_kubernetes = || castoff().env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    for (castoff, expected) in [
+        (castoff(), "\"0s\" # default"),
+        (in_kubernetes(), "\"5s\" # default"),
+        (in_kubernetes().args(["--drain-delay=7s"]), "\"7s\" # default"),
+        (in_kubernetes().env("CASTOFF_DRAIN_MAX", "20"), "\"20s\" # CASTOFF_DRAIN_MAX"),
+    ] {
+        assert_eq!(setting(castoff, "drain_max"), format!("drain_max = {expected}"));
+    }
+}
+
+#[test]
+fn a_maximum_below_its_minimum_is_refused_and_both_are_named() {
+    let scratch = Scratch::new();
+    let file = scratch.file("castoff.toml", "restart_min = '1m'\n");
+    Refused::new()
+        .env("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+        .env("CASTOFF_DRAIN_MAX", "2s")
+        .args(&["--config", &file])
+        .says(&[
+            "castoff: cannot use CASTOFF_DRAIN_MAX=2s with CASTOFF_DRAIN_DELAY=5s (default in \
+             Kubernetes): expected a maximum of 5s or more",
+            &format!(
+                "castoff: cannot use CASTOFF_RESTART_MAX=30s (default) with restart_min = 1m \
+                 ({file}:1): expected a maximum of 1m or more"
+            ),
+        ]);
+}
+
+#[test]
+fn what_stops_a_child_or_starts_it_again_is_checked_before_it_runs() {
+    Refused::new()
+        .args(&["--drain-quiet=0", "--drain-ports=0", "--stop-scope=tree"])
+        .args(&["--hang-signal=SIGSTOP", "--rewrite=KILL:0", "--stopped-exit-code=256"])
+        .args(&["--restart=maybe", "--restart-min=0", "--restart-max=0", "--restart-limit=-1"])
+        .says(&[
+            "castoff: cannot use --drain-quiet=\"0\": expected a duration above 0 such as 5s, \
+             500ms or 1m30s, at most 720h",
+            "castoff: cannot use --drain-ports=\"0\": expected auto or a list of ports from 1 to \
+             65535 such as 8080,8443",
+            "castoff: cannot use --stop-scope=\"tree\": expected child or group",
+            "castoff: cannot use --hang-signal=\"SIGSTOP\": expected a signal such as SIGQUIT, \
+             QUIT, 3 or SIGRTMIN+3, but not SIGKILL or SIGSTOP",
+            "castoff: cannot use --rewrite=\"KILL:0\": expected pairs of signals such as \
+             SIGUSR1:SIGHUP, 10:1 or USR1:0, but none from SIGKILL or SIGSTOP",
+            "castoff: cannot use --stopped-exit-code=\"256\": expected an exit code from 0 to 255",
+            "castoff: cannot use --restart=\"maybe\": expected never, on-failure or always",
+            "castoff: cannot use --restart-min=\"0\": expected a duration above 0 such as 5s, \
+             500ms or 1m30s, at most 720h",
+            "castoff: cannot use --restart-max=\"0\": expected a duration above 0 such as 5s, \
+             500ms or 1m30s, at most 720h",
+            "castoff: cannot use --restart-limit=\"-1\": expected a number of restarts from 0 to \
+             4294967295",
+        ]);
+}
+
+#[test]
+fn a_hook_is_a_whole_command_or_an_error() {
+    let scratch = Scratch::new();
+    let file = scratch.file("castoff.toml", "pre_start = ['', 'a']\n");
+    let expected = "expected a command such as /bin/notify --name 'my app', each quote closed";
+    Refused::new()
+        .env("CASTOFF_CONFIG", &file)
+        .env("CASTOFF_PRE_STOP", "echo \"it")
+        .args(&["--post-stop=  ", "--hook-timeout=0"])
+        .says(&[
+            &format!("castoff: cannot use pre_start = ['', 'a'] ({file}:1): {expected}"),
+            &format!("castoff: cannot use CASTOFF_PRE_STOP=\"echo \\\"it\": {expected}"),
+            &format!("castoff: cannot use --post-stop=\"  \": {expected}"),
+            "castoff: cannot use --hook-timeout=\"0\": expected a duration above 0 such as 5s, \
+             500ms or 1m30s, at most 720h",
+        ]);
+    let castoff = castoff().env("CASTOFF_PRE_STOP", "/bin/a 'b c' $D && e\\ f");
+    assert_eq!(
+        setting(castoff, "pre_stop"),
+        "pre_stop = [\"/bin/a\", \"b c\", \"$D\", \"&&\", \"e f\"] # CASTOFF_PRE_STOP"
+    );
+}
+
+#[test]
 fn the_grace_period_is_the_platforms_unless_somebody_sets_it() {
     let in_kubernetes = || castoff().env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
     for (castoff, key, expected) in [

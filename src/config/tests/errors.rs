@@ -4,6 +4,10 @@ use super::*;
 use std::os::unix::ffi::OsStringExt as _;
 
 const DURATION: &str = "expected a duration such as 5s, 500ms or 1m30s, at most 720h";
+const POSITIVE: &str = "expected a duration above 0 such as 5s, 500ms or 1m30s, at most 720h";
+const COMMAND: &str = "expected a command such as /bin/notify --name 'my app', each quote closed";
+const REWRITE: &str = "expected pairs of signals such as SIGUSR1:SIGHUP, 10:1 or USR1:0, but none \
+                       from SIGKILL or SIGSTOP";
 
 #[test]
 fn every_error_of_the_command_line_has_its_text() {
@@ -133,6 +137,111 @@ fn every_error_of_a_variable_has_its_text() {
 }
 
 #[test]
+fn what_no_stop_or_restart_can_use_is_refused_with_what_can() {
+    let signal = "expected a signal such as SIGQUIT, QUIT, 3 or SIGRTMIN+3, but not SIGKILL or \
+                  SIGSTOP";
+    let ports = "expected auto or a list of ports from 1 to 65535 such as 8080,8443";
+    let code = "expected an exit code from 0 to 255";
+    let number = "expected a number of restarts from 0 to 4294967295";
+    for (name, value, expected) in [
+        ("CASTOFF_DRAIN_MAX", "long", DURATION),
+        ("CASTOFF_DRAIN_QUIET", "0", POSITIVE),
+        ("CASTOFF_DRAIN_PORTS", "0", ports),
+        ("CASTOFF_DRAIN_PORTS", "http", ports),
+        ("CASTOFF_STOP_SCOPE", "tree", "expected child or group"),
+        ("CASTOFF_HANG_SIGNAL", "SIGKILL", signal),
+        ("CASTOFF_HANG_SIGNAL", "none", signal),
+        ("CASTOFF_REWRITE", "KILL:TERM", REWRITE),
+        ("CASTOFF_REWRITE", "15", REWRITE),
+        ("CASTOFF_STOPPED_EXIT_CODE", "256", code),
+        ("CASTOFF_PRE_START", "echo 'it", COMMAND),
+        ("CASTOFF_PRE_STOP", "  ", COMMAND),
+        ("CASTOFF_POST_STOP", "'' x", COMMAND),
+        ("CASTOFF_HOOK_TIMEOUT", "0ms", POSITIVE),
+        ("CASTOFF_RESTART", "sometimes", "expected never, on-failure or always"),
+        ("CASTOFF_RESTART_MIN", "0", POSITIVE),
+        ("CASTOFF_RESTART_MAX", "0s", POSITIVE),
+        ("CASTOFF_RESTART_LIMIT", "-1", number),
+    ] {
+        let expected = format!("castoff: cannot use {name}={value:?}: {expected}");
+        assert_eq!(errors(&["serve"], &[(name, value)]), expected);
+    }
+    let nul = TempFile::new("/bin/a \0");
+    assert_eq!(
+        errors(&["serve"], &[("CASTOFF_PRE_STOP_FILE", nul.path())]),
+        format!(
+            "castoff: cannot use CASTOFF_PRE_STOP=\"/bin/a \\0\" (CASTOFF_PRE_STOP_FILE={}): \
+             {COMMAND}",
+            nul.path()
+        )
+    );
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_named_together() {
+    let kubernetes = ("KUBERNETES_SERVICE_HOST", "h");
+    let file = TempFile::new("drain_max = 2\nrestart_min = '2m'\n");
+    let path = file.path();
+    for (args, env, expected) in [
+        (
+            &["--drain-delay=3s"][..],
+            &[("CASTOFF_DRAIN_MAX", "2000ms")][..],
+            "cannot use CASTOFF_DRAIN_MAX=2s with --drain-delay=3s: expected a maximum of 3s or \
+             more"
+                .to_owned(),
+        ),
+        (
+            &["--config", path, "--restart-max=1m"],
+            &[kubernetes],
+            format!(
+                "cannot use drain_max = 2s ({path}:1) with CASTOFF_DRAIN_DELAY=5s (default in \
+                 Kubernetes): expected a maximum of 5s or more\n\
+                 castoff: cannot use --restart-max=1m with restart_min = 2m ({path}:2): expected \
+                 a maximum of 2m or more"
+            ),
+        ),
+        (
+            &[],
+            &[("CASTOFF_RESTART_MIN", "1m")],
+            "cannot use CASTOFF_RESTART_MAX=30s (default) with CASTOFF_RESTART_MIN=1m: expected a \
+             maximum of 1m or more"
+                .to_owned(),
+        ),
+        (
+            &[],
+            &[("CASTOFF_DRAIN_MAX", "9s"), ("CASTOFF_DRAIN_DELAY", "3s")],
+            "cannot fit the stop into CASTOFF_GRACE_PERIOD=10s (default): CASTOFF_DRAIN_MAX=9s + \
+             CASTOFF_KILL_RESERVE=1s (default) = 10s leave the child no time\n\
+             hint: give more grace, on the platform too, or make the longest drain shorter"
+                .to_owned(),
+        ),
+        (
+            &["--drain-max=720h"],
+            &[kubernetes],
+            "cannot fit the stop into CASTOFF_GRACE_PERIOD=30s (default in Kubernetes): \
+             --drain-max=720h + CASTOFF_KILL_RESERVE=2s (default) = 720h2s leave the child no \
+             time\n\
+             hint: give more grace, on the platform too, or make the longest drain shorter"
+                .to_owned(),
+        ),
+        // Nothing is said about a value that was refused.
+        (
+            &[],
+            &[("CASTOFF_RESTART_MIN", "1m"), ("CASTOFF_RESTART_MAX", "x")],
+            format!("cannot use CASTOFF_RESTART_MAX=\"x\": {POSITIVE}"),
+        ),
+        (
+            &[],
+            &[("CASTOFF_DRAIN_DELAY", "9s"), ("CASTOFF_DRAIN_MAX", "x")],
+            format!("cannot use CASTOFF_DRAIN_MAX=\"x\": {DURATION}"),
+        ),
+    ] {
+        let args: Vec<_> = args.iter().copied().chain(["serve"]).collect();
+        assert_eq!(errors(&args, env), format!("castoff: {expected}"), "{args:?} {env:?}");
+    }
+}
+
+#[test]
 fn every_error_of_the_file_has_its_text() {
     for (content, expected) in [
         ("\ndrain_delay = 5.5 # why", format!("cannot use drain_delay = 5.5 (PATH:2): {DURATION}")),
@@ -143,6 +252,19 @@ fn every_error_of_the_file_has_its_text() {
             "sizing = false",
             "cannot use sizing = false (PATH:1): expected default, off or a list of go, openmp \
              and python"
+                .to_owned(),
+        ),
+        ("pre_stop = ['a', 5]", format!("cannot use pre_stop = ['a', 5] (PATH:1): {COMMAND}")),
+        (
+            "pre_stop = [\"a\\u0000\"]",
+            format!("cannot use pre_stop = [\"a\\u0000\"] (PATH:1): {COMMAND}"),
+        ),
+        ("post_stop = ['', 'a']", format!("cannot use post_stop = ['', 'a'] (PATH:1): {COMMAND}")),
+        ("pre_start = 'a \"b'", format!("cannot use pre_start = 'a \"b' (PATH:1): {COMMAND}")),
+        ("rewrite = [15]", format!("cannot use rewrite = [15] (PATH:1): {REWRITE}")),
+        (
+            "stopped_exit_code = 0.0",
+            "cannot use stopped_exit_code = 0.0 (PATH:1): expected an exit code from 0 to 255"
                 .to_owned(),
         ),
         ("proc_root = 5", "cannot use proc_root = 5 (PATH:1): expected a path".to_owned()),

@@ -87,6 +87,13 @@ proptest! {
             parse::<Listen>(&text);
             parse::<Profiles>(&text);
             parse::<Ratio>(&text);
+            parse::<Positive>(&text);
+            parse::<HangSignal>(&text);
+            parse::<Rewrite>(&text);
+            parse::<Ports>(&text);
+            parse::<Code>(&text);
+            parse::<Count>(&text);
+            parse::<Command>(&text);
         }
     }
 
@@ -128,6 +135,97 @@ fn the_stop_signal_is_the_received_one_or_fixed() {
     assert_eq!(parse("15"), Some(StopSignal::Fixed(Signal::TERM)));
     assert_eq!(parse::<StopSignal>("SIGSTOP"), None);
     assert_eq!(parse::<StopSignal>("TERM,INT"), None);
+}
+
+#[test]
+fn a_hang_signal_is_one_that_a_program_can_catch() {
+    for text in ["SIGQUIT", "quit", "3"] {
+        assert_eq!(parse(text), Some(HangSignal(Signal::new(3))), "{text}");
+    }
+    for text in ["KILL", "STOP", "0", "received", "QUIT,TERM"] {
+        assert_eq!(parse::<HangSignal>(text), None, "{text}");
+    }
+    assert_eq!(HangSignal(None).to_toml(), "\"\"");
+}
+
+#[test]
+fn signals_are_rewritten_in_dumb_inits_syntax() {
+    let print = |text| parse::<Rewrite>(text).map(|rewrite| rewrite.to_toml());
+    assert_eq!(print("15:3").as_deref(), Some(r#"["SIGTERM:SIGQUIT"]"#));
+    assert_eq!(
+        print("SIGTERM:SIGQUIT, usr1:0,TSTP:STOP").as_deref(),
+        Some(r#"["SIGTERM:SIGQUIT", "SIGUSR1:0", "SIGTSTP:SIGSTOP"]"#)
+    );
+    assert_eq!(print("15:3,TERM:KILL").as_deref(), Some(r#"["SIGTERM:SIGKILL"]"#));
+    for text in
+        ["15", "0:15", "15:", ":3", "KILL:15", "STOP:15", "15:3:2", "15:65", "15:00", "15:3,"]
+    {
+        assert_eq!(print(text), None, "{text}");
+    }
+}
+
+#[test]
+fn ports_are_auto_or_numbers() {
+    let print = |text| parse::<Ports>(text).map(|ports| ports.to_toml());
+    assert_eq!(print("AUTO").as_deref(), Some("\"auto\""));
+    assert_eq!(print("8443, 80,8443,65535").as_deref(), Some("[80, 8443, 65535]"));
+    for text in ["0", "65536", "-1", "+80", "http", "80,", "80,auto", "80-90", ":80"] {
+        assert_eq!(print(text), None, "{text}");
+    }
+}
+
+#[test]
+fn codes_and_counts_are_digits() {
+    assert_eq!(parse("0"), Some(Code(Some(0))));
+    assert_eq!(Code(Some(255)).to_toml(), "255");
+    assert_eq!(Code(None).to_toml(), "\"\"");
+    assert_eq!(parse("4294967295"), Some(Count(u32::MAX)));
+    for text in ["256", "4294967296", "-1", "+1", "1.0", "0x1", "one"] {
+        assert_eq!(parse::<Code>(text), None, "{text}");
+        if text != "256" {
+            assert_eq!(parse::<Count>(text), None, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_positive_duration_is_any_but_none() {
+    assert_eq!(parse("1us"), Some(Positive(Duration::from_micros(1))));
+    for text in ["0", "0s", "0us", "-1s"] {
+        assert_eq!(parse::<Positive>(text), None, "{text}");
+    }
+}
+
+#[test]
+fn commands_are_split_by_the_rules_of_a_shell_and_run_by_none() {
+    for (text, words) in [
+        ("serve", &["serve"][..]),
+        (" /bin/a\t-b \n c ", &["/bin/a", "-b", "c"]),
+        ("a 'b  c' \"d 'e' \\\" $F\" g\\ h", &["a", "b  c", "d 'e' \" $F", "g h"]),
+        ("a '' \"\" x''y", &["a", "", "", "xy"]),
+        ("a $B `c` d* ~ && e; | > f", &["a", "$B", "`c`", "d*", "~", "&&", "e;", "|", ">", "f"]),
+        ("a b#c '#d' # e", &["a", "b#c", "#d"]),
+        // A line that is continued, a backslash before nothing, a space beyond ASCII.
+        ("a \\\n  b\\\nc", &["a", "bc"]),
+        ("a b\\", &["a", "b\\"]),
+        ("a \u{a0}b \u{3000}", &["a", "\u{a0}b", "\u{3000}"]),
+    ] {
+        let expected = Command(Some(words.iter().map(OsString::from).collect()));
+        assert_eq!(parse::<Command>(text), Some(expected), "{text}");
+    }
+    for text in ["", " ", "# a", "''", "'' a", "a 'b", "a \"b", "a \"b\\", "a\0b"] {
+        assert_eq!(parse::<Command>(text), None, "{text}");
+    }
+    let odd = OsStr::from_bytes(b"/bin/\xff '\xfe \xfd'");
+    let words = [&b"/bin/\xff"[..], b"\xfe \xfd"].map(|word| OsStr::from_bytes(word).to_owned());
+    assert_eq!(Command::parse(odd), Some(Command(Some(words.to_vec()))));
+}
+
+#[test]
+fn commands_are_printed_as_arrays() {
+    let print = |text| parse::<Command>(text).map(|command| command.to_toml());
+    assert_eq!(print("a 'b \"c' \\\\").as_deref(), Some(r#"["a", "b \"c", "\\"]"#));
+    assert_eq!(Command(None).to_toml(), "[]");
 }
 
 #[test]
@@ -192,6 +290,8 @@ fn words_are_read_in_any_case_and_back_as_printed() {
     }
     all::<LogLevel>();
     all::<ReadinessOnStop>();
+    all::<StopScope>();
+    all::<Restart>();
     all::<Rounding>();
 }
 
