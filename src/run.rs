@@ -181,6 +181,7 @@ fn start_child(
         mask,
         dispositions: signals.inherited_dispositions(),
         terminal: foreground,
+        stdio: None,
     });
     let name = config.command.first().map(OsString::as_os_str).unwrap_or_default();
     match spawned {
