@@ -151,6 +151,7 @@ fn announce(config: &Config, ready: &Ready) -> Vec<CString> {
         is_subreaper: ready.is_subreaper,
         grace: config.stop_plan.grace,
         drain: config.stop_plan.drain.delay,
+        drain_max: config.stop_plan.drain.max,
         listen: &address_text(ready.address),
     });
     for warning in &ready.detected.warnings {
