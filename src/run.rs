@@ -167,6 +167,7 @@ fn announce(config: &Config, ready: &Ready) -> Vec<CString> {
         is_subreaper: ready.is_subreaper,
         grace: config.stop_plan.grace,
         drain: config.stop_plan.drain.delay,
+        drain_max: config.stop_plan.drain.max,
         listen: &address_text(ready.address),
     });
     for warning in &ready.detected.warnings {
@@ -197,6 +198,7 @@ fn start_child(
         mask,
         dispositions: signals.inherited_dispositions(),
         terminal: foreground,
+        stdio: None,
     });
     let name = config.command.first().map(OsString::as_os_str).unwrap_or_default();
     match spawned {

@@ -10,6 +10,7 @@ pub(crate) mod descriptors;
 pub(crate) mod entry;
 pub(crate) mod environment;
 pub(crate) mod kill;
+pub(crate) mod output;
 pub(crate) mod reaper;
 pub(crate) mod signals;
 pub(crate) mod stderr;

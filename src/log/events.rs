@@ -10,6 +10,7 @@ use std::fmt::Display;
 use std::panic::PanicHookInfo;
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use tracing::{Level, debug, enabled, info, warn};
 
 use super::line::Line;
@@ -17,6 +18,9 @@ use crate::policy::exit::ExitReason;
 use crate::policy::limits::{Limit, Limits};
 use crate::policy::signal::Signal;
 use crate::policy::status::PhaseName;
+
+/// A list in a line gets this many bytes, so that everything else has room.
+const LIST_MAX: usize = 3072;
 
 /// What castoff is and how it was told to work.
 pub(crate) struct Start<'a> {
@@ -27,6 +31,8 @@ pub(crate) struct Start<'a> {
     pub(crate) is_subreaper: bool,
     pub(crate) grace: Duration,
     pub(crate) drain: Duration,
+    /// The same as `drain` unless the drain goes by traffic.
+    pub(crate) drain_max: Duration,
     /// The address of the endpoints, or `off`.
     pub(crate) listen: &'a dyn Display,
 }
@@ -40,6 +46,7 @@ pub(crate) fn castoff_started(start: &Start<'_>) {
         subreaper = start.is_subreaper,
         grace_ms = millis(start.grace),
         drain_ms = millis(start.drain),
+        drain_max_ms = (start.drain_max != start.drain).then(|| millis(start.drain_max)),
         listen = %start.listen,
         "castoff started"
     );
@@ -94,6 +101,58 @@ pub(crate) fn parent_death_signal_failed(signal: Signal, cause: impl Display) {
 /// `command` is argv[0] only: arguments may hold secrets.
 pub(crate) fn child_started(child_pid: i32, command: &OsStr) {
     info!(event = "child_started", child_pid, command = %command.display(), "child started");
+}
+
+/// A restart could not start the program.
+pub(crate) fn start_failed(command: &OsStr, cause: impl Display) {
+    warn!(event = "start_failed", command = %command.display(), %cause, "child not started");
+}
+
+/// `restarts` in a row, this one included, of at most `limit`.
+pub(crate) fn restart_scheduled(delay: Duration, restarts: u32, limit: Option<u32>) {
+    info!(
+        event = "restart_scheduled",
+        delay_ms = millis(delay),
+        restarts,
+        limit,
+        "child will be restarted"
+    );
+}
+
+/// `hook` is `pre_start`, `pre_stop` or `post_stop`, here and below; `command`
+/// is argv[0] only.
+pub(crate) fn hook_started(hook: &'static str, hook_pid: i32, command: &OsStr) {
+    info!(event = "hook_started", hook, hook_pid, command = %command.display(), "hook started");
+}
+
+pub(crate) fn hook_failed(hook: &'static str, command: &OsStr, cause: impl Display) {
+    warn!(event = "hook_failed", hook, command = %command.display(), %cause, "hook not started");
+}
+
+/// `line` must leave the log line room, as those of `system::output` do.
+pub(crate) fn hook_output(hook: &'static str, line: &str) {
+    info!(event = "hook_output", hook, line, "hook output");
+}
+
+/// A fault unless it has succeeded, and in time.
+pub(crate) fn hook_finished(
+    hook: &'static str,
+    hook_pid: i32,
+    exit: ExitReason,
+    elapsed: Duration,
+    is_timed_out: bool,
+) {
+    const EVENT: &str = "hook_finished";
+    const MESSAGE: &str = "hook finished";
+    let (exit_code, signal) = code_or_signal(exit);
+    let signal = signal.as_ref().map(tracing::field::display);
+    let elapsed_ms = millis(elapsed);
+    let timed_out = is_timed_out.then_some(true);
+    if exit_code == Some(0) && !is_timed_out {
+        info!(event = EVENT, hook, hook_pid, exit_code, elapsed_ms, "{MESSAGE}");
+    } else {
+        warn!(event = EVENT, hook, hook_pid, exit_code, signal, elapsed_ms, timed_out, "{MESSAGE}");
+    }
 }
 
 /// `elapsed` is the time spent in `from`.
@@ -177,6 +236,59 @@ pub(crate) fn drain_finished(waited: Duration, reason: &'static str, connections
         connections,
         "drain finished"
     );
+}
+
+/// The drain by traffic lasts as long as it may.
+pub(crate) fn traffic_unknown(cause: impl Display) {
+    warn!(event = "traffic_unknown", %cause, "traffic cannot be seen");
+}
+
+/// The last of them came `last_after` the stop signal.
+pub(crate) fn late_connections(count: u64, last_after: Duration) {
+    warn!(
+        event = "late_connections",
+        count,
+        last_after_ms = millis(last_after),
+        "connections arrived after the stop signal"
+    );
+}
+
+/// A process that is about to be killed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Survivor<'a> {
+    pub(crate) pid: i32,
+    /// Its name, without arguments.
+    pub(crate) command: &'a str,
+    /// As in `/proc/PID/stat`.
+    pub(crate) state: char,
+}
+
+/// `total` processes outlived their time; `listed` are the first of them, of
+/// which those are told that fit into a line.
+pub(crate) fn survivors(total: usize, listed: &[Survivor<'_>]) {
+    let list = list_of(listed);
+    warn!(
+        event = "survivors",
+        count = total,
+        list = list.as_bytes(),
+        "processes are left to be killed"
+    );
+}
+
+/// As JSON, as many as fit.
+fn list_of(survivors: &[Survivor<'_>]) -> String {
+    let mut list = String::from("[");
+    for Survivor { pid, command, state } in survivors {
+        let comma = if list.len() > 1 { "," } else { "" };
+        let (command, state) = (Value::from(*command), Value::from(state.to_string()));
+        let entry = format!(r#"{comma}{{"pid":{pid},"command":{command},"state":{state}}}"#);
+        if list.len() + entry.len() >= LIST_MAX {
+            break;
+        }
+        list.push_str(&entry);
+    }
+    list.push(']');
+    list
 }
 
 /// `reason` is `exited`, `signalled`, `stopped`, `killed_at_deadline` or

@@ -15,7 +15,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::line::Line;
 
-/// The format `json`: numbers and booleans are JSON's own, all else is text.
+/// The format `json`: numbers and booleans are JSON's own, and bytes are JSON
+/// already, for tracing has no lists; all else is text.
 pub(super) struct Json;
 
 impl<S, N> FormatEvent<S, N> for Json
@@ -75,6 +76,12 @@ impl Visit for PartOfEvent<'_> {
         }
     }
 
+    fn record_bytes(&mut self, field: &Field, value: &[u8]) {
+        if let Some(key) = self.key(field) {
+            self.line.json(key, value);
+        }
+    }
+
     fn record_bool(&mut self, field: &Field, value: bool) {
         if let Some(key) = self.key(field) {
             self.line.value(key, value);
@@ -117,6 +124,7 @@ mod tests {
                 nan = f64::NAN,
                 debug = ?"q\"",
                 display = %'c',
+                bytes = br#"[{"a":1}]"#.as_slice(),
                 "a fixed phrase"
             );
         });
@@ -124,7 +132,8 @@ mod tests {
             lines,
             [concat!(
                 r#""level":"INFO","msg":"a fixed phrase","event":"tested","zulu":1.5,"alpha":true,"#,
-                r#""some":-3,"whole":2.0,"nan":null,"debug":"\"q\\\"\"","display":"c"}"#
+                r#""some":-3,"whole":2.0,"nan":null,"debug":"\"q\\\"\"","display":"c","#,
+                r#""bytes":[{"a":1}]}"#
             )]
         );
     }

@@ -45,8 +45,8 @@ impl Line {
         let time = format_rfc3339_micros(now.max(SystemTime::UNIX_EPOCH));
         let mut line = Self { bytes: [0; MAX_LEN], len: 0, text_limit: MAX_LEN, is_complete: true };
         loop {
-            line.field("time", &Text { value: format_args!("{time}"), limit: MAX_LEN });
-            line.field("level", level.as_str());
+            line.value("time", Text { value: format_args!("{time}"), limit: MAX_LEN });
+            line.value("level", level.as_str());
             fill(&mut line);
             if line.is_complete || line.text_limit / 2 < SHORTEST_TEXT {
                 let end = line.len;
@@ -69,28 +69,31 @@ impl Line {
 
     /// Adds a value that is text, as it prints itself.
     pub(super) fn text(&mut self, key: &str, value: impl fmt::Display) {
-        self.field(key, &Text { value, limit: self.text_limit });
+        self.value(key, Text { value, limit: self.text_limit });
     }
 
     /// Adds a number or a boolean.
     pub(super) fn value(&mut self, key: &str, value: impl Serialize) {
-        self.field(key, &value);
+        self.field(key, |line| Ok(serde_json::to_writer(line, &value)?));
     }
 
-    fn field<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) {
+    /// Adds a value that is JSON already. Unlike a text it is never shortened.
+    pub(super) fn json(&mut self, key: &str, value: &[u8]) {
+        self.field(key, |line| io::Write::write_all(line, value));
+    }
+
+    fn field(&mut self, key: &str, write: impl FnOnce(&mut Self) -> io::Result<()>) {
         let before = self.len;
-        if self.try_field(key, value).is_err() {
+        if self.key(key).and_then(|()| write(self)).is_err() {
             self.len = before;
             self.is_complete = false;
         }
     }
 
-    fn try_field<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> io::Result<()> {
+    fn key(&mut self, key: &str) -> io::Result<()> {
         io::Write::write_all(self, if self.len == 0 { b"{" } else { b"," })?;
         serde_json::to_writer(&mut *self, key)?;
-        io::Write::write_all(self, b":")?;
-        serde_json::to_writer(&mut *self, value)?;
-        Ok(())
+        io::Write::write_all(self, b":")
     }
 }
 
@@ -227,6 +230,21 @@ mod tests {
         assert_eq!(fields["a"], short);
         assert_eq!(fields["b"], format!("{}…", "é".repeat(2047 / 2)));
         assert_eq!(fields["last"], u64::MAX);
+    }
+
+    #[test]
+    fn json_is_taken_as_it_is_or_not_at_all() {
+        let list = |count| format!("[{}0]", "0,".repeat(count)).into_bytes();
+        let line = |count| {
+            Line::new(UNIX_EPOCH, Level::WARN, |line| {
+                line.text("long", "x".repeat(MAX_LEN));
+                line.json("list", &list(count));
+            })
+        };
+        let fields = parse(&line(1000));
+        assert_eq!(fields["list"].as_array().unwrap().len(), 1001);
+        assert_eq!(fields["long"], format!("{}…", "x".repeat(1023)));
+        assert_eq!(parse(&line(3000)).get("list"), None);
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! Starts the child exactly as castoff was started.
+//! Starts the child exactly as castoff was started, and the hooks, which differ
+//! in their standard descriptors only.
 //!
 //! Own code instead of `std::process`, which resets SIGPIPE, ignores signals
 //! 32 and 33 and knows no foreground group. Nothing here waits for a process.
 #![expect(unsafe_code, reason = "the half of the spawn that runs in the child")]
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
@@ -33,6 +34,18 @@ pub(crate) struct Launch<'a> {
     pub(crate) dispositions: &'a [(Signal, bool)],
     /// The terminal whose foreground the child becomes.
     pub(crate) terminal: Option<&'a Terminal>,
+    /// The standard descriptors; without them those of castoff.
+    pub(crate) stdio: Option<Stdio<'a>>,
+}
+
+/// What a process gets as its descriptors 0 to 2. They need not stay open here
+/// once it has been started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stdio<'a> {
+    /// Descriptor 0.
+    pub(crate) input: BorrowedFd<'a>,
+    /// Descriptors 1 and 2.
+    pub(crate) output: BorrowedFd<'a>,
 }
 
 /// Why there is no child.
@@ -42,11 +55,29 @@ pub(crate) enum SpawnError {
     #[error("cannot make a process: {}{}", .0.desc(), clone_hint(*.0))]
     Clone(Errno),
     /// `execve` refused, with what the shell calls "not found".
-    #[error("{}", .0.desc())]
-    NotFound(Errno),
-    /// `execve` refused for another reason.
-    #[error("{}", .0.desc())]
-    NotExecutable(Errno),
+    #[error("{}", .0.error.desc())]
+    NotFound(Refused),
+    /// It refused for another reason, or the descriptors were not to be had.
+    #[error("{}", .0.error.desc())]
+    NotExecutable(Refused),
+}
+
+/// A process that did not become the program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    error: Errno,
+    pid: Pid,
+}
+
+impl SpawnError {
+    /// The process that ended in place of the program. The reaper will meet it
+    /// and take it for an orphan, unless it is told.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        match self {
+            Self::Clone(_) => None,
+            Self::NotFound(refused) | Self::NotExecutable(refused) => Some(refused.pid),
+        }
+    }
 }
 
 fn clone_hint(error: Errno) -> &'static str {
@@ -57,12 +88,13 @@ fn clone_hint(error: Errno) -> &'static str {
     }
 }
 
-/// Starts the child in its own process group and returns once its program
-/// runs: what castoff sends to it reaches the program, never the half-made
-/// child. Only a key of the terminal may, in the instant before the exec.
+/// Starts the child, or a hook, in its own process group and returns once its
+/// program runs: what castoff sends to it reaches the program, never the
+/// half-made child. Only a key of the terminal may, in the instant before the
+/// exec. Nothing of a start remains here, so there may be any number of them.
 ///
 /// # Errors
-/// See `SpawnError`. The child that failed is not reaped: castoff ends too.
+/// See `SpawnError`. The process that failed is left to the reaper.
 pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
     let candidates = candidates(launch);
     let mut argv: Vec<*const c_char> = launch.command.iter().map(|arg| arg.as_ptr()).collect();
@@ -81,6 +113,7 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
         mask: launch.mask,
         dispositions: launch.dispositions,
         terminal: launch.terminal.map(|terminal| terminal.as_fd().as_raw_fd()),
+        stdio: launch.stdio.map(|stdio| (stdio.input.as_raw_fd(), stdio.output.as_raw_fd())),
         failure: 0,
     };
     // Not zeroed: that would touch, and keep, pages that nobody needs.
@@ -98,12 +131,13 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
         // SAFETY: as above; `child_half` allocates nothing and takes no lock.
         unsafe { libc::clone(child_half, top.cast(), flags, argument) }
     });
-    let pid = Errno::result(pid).map_err(SpawnError::Clone)?;
+    let pid = Pid::from_raw(Errno::result(pid).map_err(SpawnError::Clone)?);
+    let refused = |error| Refused { error: Errno::from_raw(error), pid };
     // SAFETY: `half` lives; volatile, for the child has written it meanwhile.
     match unsafe { ptr::read_volatile(&raw const half.failure) } {
-        0 => Ok(Pid::from_raw(pid)),
-        error @ (libc::ENOENT | libc::ENOTDIR) => Err(SpawnError::NotFound(Errno::from_raw(error))),
-        error => Err(SpawnError::NotExecutable(Errno::from_raw(error))),
+        0 => Ok(pid),
+        error @ (libc::ENOENT | libc::ENOTDIR) => Err(SpawnError::NotFound(refused(error))),
+        error => Err(SpawnError::NotExecutable(refused(error))),
     }
 }
 
@@ -137,6 +171,8 @@ struct ChildHalf<'a> {
     mask: u64,
     dispositions: &'a [(Signal, bool)],
     terminal: Option<RawFd>,
+    /// Input and output.
+    stdio: Option<(RawFd, RawFd)>,
     failure: c_int,
 }
 
@@ -157,11 +193,31 @@ extern "C" fn child_half(argument: *mut c_void) -> c_int {
             libc::signal(signal.number(), handler);
         }
     }
-    let failure = execute(half);
+    let redirected = half.stdio.map_or(Ok(()), |(input, output)| redirect(input, output));
+    let failure = match redirected {
+        Ok(()) => execute(half),
+        Err(error) => error as c_int,
+    };
     // SAFETY: a plain write to memory that castoff reads after this has ended.
     unsafe { ptr::write_volatile(&raw mut half.failure, failure) };
     // SAFETY: ends the child without castoff's exit handlers.
     unsafe { libc::_exit(127) }
+}
+
+/// Makes `input` the descriptor 0 and `output` 1 and 2. By way of copies above
+/// these: either may be one of the three itself, to be overwritten too early,
+/// or on its own number already, where `dup2` would leave it closed at exec.
+fn redirect(input: RawFd, output: RawFd) -> Result<(), Errno> {
+    // SAFETY: system calls on numbers, in a table of descriptors that is not
+    // castoff's; nothing else runs here that could own one.
+    unsafe {
+        let input = Errno::result(libc::fcntl(input, libc::F_DUPFD_CLOEXEC, 3))?;
+        let output = Errno::result(libc::fcntl(output, libc::F_DUPFD_CLOEXEC, 3))?;
+        for (from, to) in [(input, 0), (output, 1), (output, 2)] {
+            Errno::result(libc::dup2(from, to))?;
+        }
+    }
+    Ok(())
 }
 
 /// `execvp` without an allocation: the candidates in turn, past those that are
@@ -231,3 +287,6 @@ pub(crate) fn c_string(text: &OsStr) -> CString {
     let until_nul = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     CString::new(until_nul).unwrap_or_default()
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -13,12 +13,13 @@ fn assert_line(act: impl FnOnce(), expected: &str) {
 
 #[test]
 fn castoff_started_says_what_it_is() {
-    let start = Start {
+    let mut start = Start {
         pid: 1,
         is_pid1: true,
         is_subreaper: false,
         grace: Duration::from_secs(30),
         drain: Duration::from_millis(5500),
+        drain_max: Duration::from_millis(5500),
         listen: &"[::]:9911",
     };
     assert_line(
@@ -30,6 +31,10 @@ fn castoff_started_says_what_it_is() {
             r#""listen":"[::]:9911"}"#
         ),
     );
+    start.drain_max = Duration::from_secs(20);
+    let [line] = lines_of(|| castoff_started(&start)).try_into().unwrap();
+    let tail = r#""drain_ms":5500,"drain_max_ms":20000,"listen":"[::]:9911"}"#;
+    assert!(line.ends_with(tail), "{line}");
 }
 
 #[test]
@@ -142,6 +147,148 @@ fn forwarding_and_reaping() {
             r#""pid":9,"signal":"SIGKILL"}"#
         ),
     );
+}
+
+#[test]
+fn restarts() {
+    assert_line(
+        || restart_scheduled(Duration::from_millis(512), 1, Some(5)),
+        concat!(
+            r#""level":"INFO","msg":"child will be restarted","event":"restart_scheduled","#,
+            r#""delay_ms":512,"restarts":1,"limit":5}"#
+        ),
+    );
+    assert_line(
+        || restart_scheduled(Duration::from_secs(30), 12, None),
+        concat!(
+            r#""level":"INFO","msg":"child will be restarted","event":"restart_scheduled","#,
+            r#""delay_ms":30000,"restarts":12}"#
+        ),
+    );
+    assert_line(
+        || start_failed(OsStr::new("serve"), "No such file or directory"),
+        concat!(
+            r#""level":"WARN","msg":"child not started","event":"start_failed","#,
+            r#""command":"serve","cause":"No such file or directory"}"#
+        ),
+    );
+}
+
+#[test]
+fn a_hook_from_its_start_to_its_end() {
+    assert_line(
+        || hook_started("pre_start", 7, OsStr::new("/migrate")),
+        concat!(
+            r#""level":"INFO","msg":"hook started","event":"hook_started","#,
+            r#""hook":"pre_start","hook_pid":7,"command":"/migrate"}"#
+        ),
+    );
+    assert_line(
+        || hook_output("pre_start", "\u{1b}[1mdone\0\u{fffd}"),
+        concat!(
+            r#""level":"INFO","msg":"hook output","event":"hook_output","#,
+            r#""hook":"pre_start","line":"\u001b[1mdone\u0000�"}"#
+        ),
+    );
+    assert_line(
+        || hook_finished("pre_start", 7, ExitReason::Code(0), Duration::from_millis(40), false),
+        concat!(
+            r#""level":"INFO","msg":"hook finished","event":"hook_finished","#,
+            r#""hook":"pre_start","hook_pid":7,"exit_code":0,"elapsed_ms":40}"#
+        ),
+    );
+}
+
+#[test]
+fn a_hook_that_fails_is_a_warning() {
+    let finished = |exit, is_timed_out| {
+        move || hook_finished("pre_stop", 7, exit, Duration::from_secs(30), is_timed_out)
+    };
+    let head = concat!(
+        r#""level":"WARN","msg":"hook finished","event":"hook_finished","#,
+        r#""hook":"pre_stop","hook_pid":7,"#
+    );
+    let cases = [
+        (ExitReason::Code(1), false, r#""exit_code":1,"elapsed_ms":30000}"#),
+        (ExitReason::Signal(Signal::INT), false, r#""signal":"SIGINT","elapsed_ms":30000}"#),
+        (
+            ExitReason::Signal(Signal::KILL),
+            true,
+            r#""signal":"SIGKILL","elapsed_ms":30000,"timed_out":true}"#,
+        ),
+        (ExitReason::Code(0), true, r#""exit_code":0,"elapsed_ms":30000,"timed_out":true}"#),
+    ];
+    for (exit, is_timed_out, rest) in cases {
+        assert_line(finished(exit, is_timed_out), &format!("{head}{rest}"));
+    }
+    assert_line(
+        || hook_failed("post_stop", OsStr::new("/bye"), "No such file or directory"),
+        concat!(
+            r#""level":"WARN","msg":"hook not started","event":"hook_failed","#,
+            r#""hook":"post_stop","command":"/bye","cause":"No such file or directory"}"#
+        ),
+    );
+}
+
+#[test]
+fn nothing_of_the_longest_line_of_a_hook_is_cut() {
+    // The longest that system::output gives: half of 1,024 bytes as `\u0000`.
+    for line in ["\0".repeat(512), "\u{fffd}".repeat(1024)] {
+        let [logged] = lines_of(|| hook_output("post_stop", &line)).try_into().unwrap();
+        let fields: Value = serde_json::from_str(&format!("{{{logged}")).unwrap();
+        assert_eq!(fields["line"], line);
+    }
+}
+
+#[test]
+fn traffic_around_a_stop() {
+    assert_line(
+        || traffic_unknown("/proc/net/tcp: Permission denied"),
+        concat!(
+            r#""level":"WARN","msg":"traffic cannot be seen","event":"traffic_unknown","#,
+            r#""cause":"/proc/net/tcp: Permission denied"}"#
+        ),
+    );
+    assert_line(
+        || late_connections(3, Duration::from_millis(7100)),
+        concat!(
+            r#""level":"WARN","msg":"connections arrived after the stop signal","#,
+            r#""event":"late_connections","count":3,"last_after_ms":7100}"#
+        ),
+    );
+}
+
+#[test]
+fn survivors_are_listed() {
+    let listed = [
+        Survivor { pid: 12, command: "sh", state: 'S' },
+        Survivor { pid: 13, command: "a \"b\"\n", state: 'D' },
+    ];
+    let head = concat!(
+        r#""level":"WARN","msg":"processes are left to be killed","event":"survivors","#,
+        r#""count":"#
+    );
+    let list = concat!(
+        r#"[{"pid":12,"command":"sh","state":"S"},"#,
+        r#"{"pid":13,"command":"a \"b\"\n","state":"D"}]"#
+    );
+    assert_line(|| survivors(5, &listed), &format!(r#"{head}5,"list":{list}}}"#));
+    assert_line(|| survivors(1, &[]), &format!(r#"{head}1,"list":[]}}"#));
+}
+
+#[test]
+fn a_list_that_is_too_long_for_a_line_ends_early() {
+    let commands =
+        ["nginx", "\u{1}\u{2}\u{3}\u{4}\u{5}\u{6}\u{7}\u{8}\u{1}\u{2}\u{3}\u{4}\u{5}\u{6}\u{7}"];
+    for command in commands {
+        let listed = [Survivor { pid: i32::MAX, command, state: 'S' }; 10_000];
+        let [line] = lines_of(|| survivors(listed.len(), &listed)).try_into().unwrap();
+        let fields: Value = serde_json::from_str(&format!("{{{line}")).unwrap();
+        let list = fields["list"].as_array().unwrap();
+        assert!((20..100).contains(&list.len()), "{}", list.len());
+        assert!(list.iter().all(|entry| entry["command"] == command && entry["state"] == "S"));
+        assert_eq!(fields["count"], 10_000);
+    }
 }
 
 #[test]

@@ -1,0 +1,171 @@
+//! What a hook writes, as lines: the pipe from it, and its cutting into lines.
+//!
+//! Owns the bounds: a turn takes a few pages and then lets others run, and a
+//! line has an end whatever is written. It waits for nothing but output, never
+//! for the end of the stream, which a descendant may hold open for ever.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::str;
+
+use nix::unistd::read;
+use tokio::net::unix::pipe::Receiver;
+
+/// How much one turn takes: the shortest lines that fit are logged in some ten
+/// milliseconds.
+const CHUNK: usize = 4096;
+
+/// How much a pipe holds unless somebody changes it (`man 7 pipe`).
+const PIPE_CAPACITY: usize = 64 * 1024;
+
+/// A line is split where it would get heavier than this: bytes, of which some
+/// weigh double. In JSON they are at most three times as many, which leaves a
+/// log line room for everything else that stands in it.
+const LINE_WEIGHT: usize = 1024;
+
+/// A pipe: the end that castoff reads, and the one to start a process with,
+/// which castoff must close after that to see the end. Neither outlives an exec
+/// by itself, and to the process the pipe is an ordinary one that may block it.
+///
+/// # Errors
+/// No descriptors are left.
+///
+/// # Panics
+/// Outside of the context of a runtime.
+pub(crate) fn pipe() -> io::Result<(Output, OwnedFd)> {
+    let (read_end, write_end) = io::pipe()?;
+    let pipe = Receiver::from_owned_fd(read_end.into())?;
+    Ok((Output { pipe, lines: Lines::default() }, write_end.into()))
+}
+
+/// An input that has ended already. Not `/dev/null`: an image may have no /dev.
+///
+/// # Errors
+/// No descriptors are left.
+pub(crate) fn no_input() -> io::Result<OwnedFd> {
+    io::pipe().map(|(read_end, _)| read_end.into())
+}
+
+/// The end of the pipe that castoff reads. When it is dropped, whoever still
+/// writes gets SIGPIPE.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pipe: Receiver,
+    lines: Lines,
+}
+
+impl Output {
+    /// Waits for output and adds the lines that it has completed, perhaps none.
+    /// False at the end of the stream, with an unfinished last line: do not
+    /// call it again. Nothing is lost when this is dropped before it is ready.
+    pub(crate) async fn next(&mut self, lines: &mut Vec<String>) -> bool {
+        loop {
+            let is_ready = self.pipe.readable().await;
+            // Before the read, when nothing can be lost: output without a pause
+            // must not keep the endpoints waiting.
+            tokio::task::yield_now().await;
+            let mut chunk = [0; CHUNK];
+            match is_ready.and_then(|()| self.pipe.try_read(&mut chunk)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => {
+                    self.lines.finish(lines);
+                    return false;
+                }
+                Ok(count) => {
+                    self.lines.take(chunk.get(..count).unwrap_or_default(), lines);
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Adds what is there now, at most a pipe full, and an unfinished last line,
+    /// without waiting: for when the process has been reaped. Whoever still
+    /// writes to the pipe can be listened to further by `next`.
+    pub(crate) fn rest(&mut self, lines: &mut Vec<String>) {
+        let mut left = PIPE_CAPACITY;
+        let mut chunk = [0; CHUNK];
+        // Not by `try_read`: tokio knows of new output only after a turn.
+        while left > 0
+            && let Ok(count @ 1..) = read(self.pipe.as_fd(), &mut chunk)
+        {
+            self.lines.take(chunk.get(..count).unwrap_or_default(), lines);
+            left = left.saturating_sub(count);
+        }
+        self.lines.finish(lines);
+    }
+}
+
+/// Cuts bytes, however they come in, into lines of text.
+#[derive(Debug, Default)]
+struct Lines {
+    /// The line so far, without what was split off.
+    line: Vec<u8>,
+    weight: usize,
+    /// Something was split off the line.
+    is_split: bool,
+}
+
+impl Lines {
+    fn take(&mut self, bytes: &[u8], lines: &mut Vec<String>) {
+        for &byte in bytes {
+            if byte == b'\n' {
+                let is_empty_rest = self.is_split && matches!(self.line.as_slice(), [] | b"\r");
+                self.end(!is_empty_rest, lines);
+                continue;
+            }
+            if self.weight + weight(byte) > LINE_WEIGHT {
+                self.split(lines);
+            }
+            self.line.push(byte);
+            self.weight += weight(byte);
+        }
+    }
+
+    /// Adds the line as far as it goes, but not half a character.
+    fn split(&mut self, lines: &mut Vec<String>) {
+        let whole = self.line.len() - unfinished(&self.line);
+        let rest = self.line.split_off(whole);
+        lines.push(String::from_utf8_lossy(&self.line).into_owned());
+        self.weight = rest.len();
+        self.line = rest;
+        self.is_split = true;
+    }
+
+    /// Adds a last line without a line feed.
+    fn finish(&mut self, lines: &mut Vec<String>) {
+        self.end(!matches!(self.line.as_slice(), [] | b"\r"), lines);
+    }
+
+    fn end(&mut self, is_line: bool, lines: &mut Vec<String>) {
+        if is_line {
+            let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+            lines.push(String::from_utf8_lossy(line).into_owned());
+        }
+        self.line.clear();
+        self.weight = 0;
+        self.is_split = false;
+    }
+}
+
+/// In JSON a control character is `\u0000`, twice as long as anything else that
+/// comes of one byte, such as U+FFFD.
+fn weight(byte: u8) -> usize {
+    match byte {
+        b'\t' | b'\r' | b' '.. => 1,
+        _ => 2,
+    }
+}
+
+/// How many bytes at the end are the beginning of a character.
+fn unfinished(bytes: &[u8]) -> usize {
+    let is_beginning = |count: &usize| {
+        let last = bytes.len().checked_sub(*count).and_then(|from| bytes.get(from..));
+        let error = last.and_then(|last| str::from_utf8(last).err());
+        error.is_some_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    (1..=3).find(is_beginning).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;
