@@ -4,6 +4,7 @@
 //! there ends castoff with 125 and one word about it. Afterwards nothing does.
 
 use std::ffi::{CString, OsString};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,19 +14,21 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{self, Config, DEFAULT_PORT, Invocation, Listen, LogLevel};
+use crate::config::{self, Config, DEFAULT_PORT, Hooks, Invocation, Listen, LogLevel};
 use crate::http;
 use crate::log::{self, events};
-use crate::policy::exit::{CASTOFF_FAILED, NOT_EXECUTABLE, NOT_FOUND};
+use crate::policy::exit::CASTOFF_FAILED;
+use crate::policy::hooks::HookRules;
 use crate::policy::lifecycle::{Lifecycle, Rules};
 use crate::policy::runtime_env;
 use crate::policy::status::{Status, Usage};
-use crate::supervisor::{Setting, Supervisor};
+use crate::policy::stop_plan::StopScope;
+use crate::supervisor::{Commands, Launcher, Setting, Supervisor};
 use crate::system::cgroup::{self, Detected, Groups, Roots};
-use crate::system::child::{self, Launch, SpawnError};
+use crate::system::child;
 use crate::system::signals::Signals;
 use crate::system::terminal::Terminal;
-use crate::system::{Pid, descriptors, entry, environment, subreaper, tree};
+use crate::system::{descriptors, entry, environment, subreaper, tree};
 
 /// How long the loop rests after a panic; the endpoints go on meanwhile.
 const AFTER_PANIC_DELAY: Duration = Duration::from_millis(10);
@@ -39,11 +42,7 @@ pub(crate) fn run() -> u8 {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Supervise(config)) => launch(&config, mask).unwrap_or_else(|failure| {
             let _ = writeln!(io::stderr(), "castoff: {failure}");
-            if let Failure::Command(..) = failure {
-                // The log has begun: it is to end as well.
-                events::exiting(failure.code(), None);
-            }
-            failure.code()
+            CASTOFF_FAILED
         }),
         Err(errors) => {
             let _ = writeln!(io::stderr(), "{errors}");
@@ -61,60 +60,28 @@ enum Failure {
     Loop(io::Error),
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
-    #[error("cannot run {0:?}: {1}")]
-    Command(OsString, SpawnError),
-}
-
-impl Failure {
-    fn code(&self) -> u8 {
-        match self {
-            Self::Command(_, SpawnError::NotFound(_)) => NOT_FOUND,
-            Self::Command(_, SpawnError::NotExecutable(_)) => NOT_EXECUTABLE,
-            _ => CASTOFF_FAILED,
-        }
-    }
 }
 
 /// Gets everything ready, starts the child and supervises it.
 fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     log::init(filter(config.log_level));
     let ready = prepare(config)?;
-    let environment = announce(config, &ready);
-    let terminal = Terminal::controlling();
-    let child = start_child(config, &ready.signals, mask, &environment, terminal.as_ref())?;
-
-    let rules = Rules {
-        stop_plan: config.stop_plan,
-        readiness_on_stop: config.readiness_on_stop,
-        stop_signal: config.stop_signal,
-        exit_map: config.exit_map.clone(),
-        rewrite: Default::default(),
-        hang_signal: None,
-        stopped_exit_code: None,
-        seed: 1,
-        hooks: crate::policy::hooks::HookRules {
-            has_pre_start: false,
-            has_pre_stop: false,
-            has_post_stop: false,
-            timeout: std::time::Duration::from_secs(30),
-        },
-        restart: crate::policy::restart::RestartRules {
-            restart: crate::policy::restart::Restart::Never,
-            min: std::time::Duration::from_secs(30),
-            max: std::time::Duration::from_secs(30),
-            limit: 0,
-        },
-    };
-    let setting = Setting {
-        stop_on: config.stop_on.clone(),
-        to_group: config.signal_group,
-        warn_on_orphans: config.warn_on_orphans,
-        proc_root: config.proc_root.clone(),
-        terminal,
+    let launcher = Launcher {
+        command: c_strings(&config.command),
+        environment: announce(config, &ready),
+        mask,
+        dispositions: ready.signals.inherited_dispositions().to_vec(),
+        terminal: Terminal::controlling(),
     };
     let (status, watcher) = watch::channel(Status::new(ready.detected.limits));
-    let lifecycle = Lifecycle::new(rules, Instant::now());
-    let mut supervisor = Supervisor::new(setting, lifecycle, ready.signals, child, status);
+    let lifecycle = Lifecycle::new(rules(config), Instant::now());
+    let commands = commands(&config.hooks);
+    let mut supervisor =
+        Supervisor::new(setting(config), lifecycle, launcher, commands, ready.signals, status);
+    {
+        let _context = ready.runtime.enter();
+        supervisor.begin();
+    }
     if let Some(listener) = ready.listener {
         let connections_max = http::connections_max(descriptors::limit());
         let usage = usage_of(ready.detected.groups);
@@ -126,8 +93,59 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     }
     let code = supervise(&ready.runtime, &mut supervisor);
     supervisor.release_terminal();
+    if let Some(error) = supervisor.start_error() {
+        let command = config.command.first().map(OsString::as_os_str).unwrap_or_default();
+        let _ = writeln!(io::stderr(), "castoff: cannot run {command:?}: {error}");
+    }
     events::exiting(code, supervisor.stop_requested_at().map(|at| at.elapsed()));
     Ok(code)
+}
+
+fn rules(config: &Config) -> Rules {
+    let Hooks { pre_start, pre_stop, post_stop, timeout } = &config.hooks;
+    Rules {
+        stop_plan: config.stop_plan,
+        readiness_on_stop: config.readiness_on_stop,
+        stop_signal: config.stop_signal,
+        rewrite: config.rewrite.clone(),
+        hang_signal: config.hang_signal,
+        exit_map: config.exit_map.clone(),
+        stopped_exit_code: config.stopped_exit_code,
+        hooks: HookRules {
+            has_pre_start: pre_start.is_some(),
+            has_pre_stop: pre_stop.is_some(),
+            has_post_stop: post_stop.is_some(),
+            timeout: *timeout,
+        },
+        restart: config.restart,
+        // Std's hash maps are seeded by the kernel: replicas differ.
+        seed: RandomState::new().hash_one(0),
+    }
+}
+
+fn setting(config: &Config) -> Setting {
+    Setting {
+        stop_on: config.stop_on.clone(),
+        to_group: config.signal_group,
+        stop_to_group: config.stop_scope == StopScope::Group,
+        rewrite: config.rewrite.clone(),
+        warn_on_orphans: config.warn_on_orphans,
+        proc_root: config.proc_root.clone(),
+        restart_limit: Some(config.restart.limit).filter(|limit| *limit > 0),
+    }
+}
+
+fn commands(hooks: &Hooks) -> Commands {
+    let of = |hook: &Option<Vec<OsString>>| hook.as_deref().map(c_strings).unwrap_or_default();
+    Commands {
+        pre_start: of(&hooks.pre_start),
+        pre_stop: of(&hooks.pre_stop),
+        post_stop: of(&hooks.post_stop),
+    }
+}
+
+fn c_strings(words: &[OsString]) -> Vec<CString> {
+    words.iter().map(|word| child::c_string(word)).collect()
 }
 
 /// What stands before the child is started.
@@ -181,37 +199,6 @@ fn announce(config: &Config, ready: &Ready) -> Vec<CString> {
         environment.push(child::c_string(format!("{}={}", export.name, export.value).as_ref()));
     }
     environment
-}
-
-fn start_child(
-    config: &Config,
-    signals: &Signals,
-    mask: u64,
-    environment: &[CString],
-    terminal: Option<&Terminal>,
-) -> Result<Pid, Failure> {
-    let foreground = terminal.filter(|terminal| terminal.has_foreground());
-    let command: Vec<_> = config.command.iter().map(|word| child::c_string(word)).collect();
-    let spawned = child::spawn(&Launch {
-        command: &command,
-        environment,
-        mask,
-        dispositions: signals.inherited_dispositions(),
-        terminal: foreground,
-        stdio: None,
-    });
-    let name = config.command.first().map(OsString::as_os_str).unwrap_or_default();
-    match spawned {
-        Ok(child) => {
-            events::child_started(child.as_raw(), name);
-            Ok(child)
-        }
-        Err(error) => {
-            // The child's half may have taken it before it failed.
-            foreground.inspect(|terminal| terminal.restore());
-            Err(Failure::Command(name.to_owned(), error))
-        }
-    }
 }
 
 /// Runs the loop to its end. A panic in it is a bug, and logged as one, but no

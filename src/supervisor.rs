@@ -4,46 +4,71 @@
 //! It decides nothing itself and never ends on an error: what fails after the
 //! child was started is logged and the loop goes on. Only `run` calls it.
 
+mod hooks;
+mod launcher;
+
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
 
+pub(crate) use hooks::Commands;
+use hooks::Hooks;
+pub(crate) use launcher::Launcher;
+
 use crate::log::events;
 use crate::policy::exit::ExitReason;
-use crate::policy::lifecycle::{Action, Cause, Event, Lifecycle, PhaseChange};
-use crate::policy::signal::Signal;
-use crate::policy::status::{PhaseName, Status};
+use crate::policy::hooks::{Hook, HookEnd};
+use crate::policy::lifecycle::{Action, Event, Lifecycle, Outcome, PhaseChange};
+use crate::policy::restart::Attempt;
+use crate::policy::signal::{Rewrite, Signal};
+use crate::policy::status::Status;
+use crate::system::child::SpawnError;
 use crate::system::reaper::{self, Change, Left};
 use crate::system::signals::{Received, Sender, Signals};
-use crate::system::terminal::{self, Terminal};
-use crate::system::{Errno, Pid, kill, tree};
+use crate::system::{Errno, Pid, kill, terminal, tree};
 
 /// How many turns of reaping the child's end is worth: some 16,000 zombies, or
 /// 30 ms.
 const LAST_TURNS: usize = 64;
+
+/// How many signals are kept for a child that was not started yet. Standard
+/// signals are kept once each, as the kernel would.
+const EARLY_MAX: usize = 256;
 
 /// What the loop has to know from the settings and the start.
 pub(crate) struct Setting {
     pub(crate) stop_on: Vec<Signal>,
     /// Signals go to the child's process group.
     pub(crate) to_group: bool,
+    /// The stop signal does.
+    pub(crate) stop_to_group: bool,
+    pub(crate) rewrite: Rewrite,
     pub(crate) warn_on_orphans: bool,
     pub(crate) proc_root: PathBuf,
-    pub(crate) terminal: Option<Terminal>,
+    pub(crate) restart_limit: Option<u32>,
 }
 
-/// Everything that lives as long as the child's tree.
+/// Everything that lives as long as castoff.
 pub(crate) struct Supervisor {
     setting: Setting,
     lifecycle: Lifecycle,
+    launcher: Launcher,
+    hooks: Hooks,
     signals: Signals,
     batch: Vec<Received>,
-    child: Pid,
+    /// Signals that came before the child was there.
+    early: Vec<Received>,
+    /// The child that runs, or ran last.
+    child: Option<Pid>,
     child_started_at: Instant,
     child_is_up: bool,
-    /// The child was announced as ready, or will never be.
-    is_announced: bool,
+    /// Processes that ended before they became a program: nobody's orphans.
+    refused: Vec<Pid>,
+    /// Why the child could not be started, the last time.
+    start_error: Option<SpawnError>,
+    /// The child is to be announced as ready.
+    must_announce: bool,
     /// There may be zombies of which no SIGCHLD will tell.
     must_reap: bool,
     is_suspended: bool,
@@ -55,6 +80,7 @@ pub(crate) struct Supervisor {
 enum Wake {
     Signals,
     Deadline,
+    Output,
     Turn,
 }
 
@@ -62,29 +88,36 @@ impl Supervisor {
     pub(crate) fn new(
         setting: Setting,
         lifecycle: Lifecycle,
+        launcher: Launcher,
+        commands: Commands,
         signals: Signals,
-        child: Pid,
         status: watch::Sender<Status>,
     ) -> Self {
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        status.send_modify(|status| {
-            status.child_is_up = true;
-            status.child_started_at = since_epoch.ok().map(|time| time.as_secs_f64());
-        });
         Self {
             setting,
             lifecycle,
+            launcher,
+            hooks: Hooks::new(commands),
             signals,
             batch: Vec::new(),
-            child,
+            early: Vec::new(),
+            child: None,
             child_started_at: Instant::now(),
-            child_is_up: true,
-            is_announced: false,
+            child_is_up: false,
+            refused: Vec::new(),
+            start_error: None,
+            must_announce: false,
             must_reap: false,
             is_suspended: false,
             status,
             exit_code: None,
         }
+    }
+
+    /// Starts the child, or the hook that comes before it.
+    pub(crate) fn begin(&mut self) {
+        let outcome = self.lifecycle.begin(Instant::now());
+        self.take(outcome);
     }
 
     /// Runs until nothing is left of the child's tree, or until what is left
@@ -99,12 +132,12 @@ impl Supervisor {
             }
             match self.wake().await {
                 Wake::Signals => self.take_batch(),
-                Wake::Deadline => {}
+                Wake::Deadline | Wake::Output => {}
                 Wake::Turn => {
                     self.reap();
                     // After the signals that were waiting: a stop request from
                     // before the first answer of the endpoints needs no drain.
-                    if !std::mem::replace(&mut self.is_announced, true) {
+                    if std::mem::take(&mut self.must_announce) {
                         self.on(Event::ChildReady);
                     }
                 }
@@ -127,7 +160,7 @@ impl Supervisor {
 
     async fn wake(&mut self) -> Wake {
         let deadline = self.lifecycle.next_deadline();
-        let has_work = self.must_reap || !self.is_announced;
+        let has_work = self.must_reap || self.must_announce;
         let elapsed = async {
             match deadline {
                 Some(until) => tokio::time::sleep_until(until.into()).await,
@@ -138,6 +171,7 @@ impl Supervisor {
             biased;
             () = self.signals.next(&mut self.batch) => Wake::Signals,
             () = tokio::task::yield_now(), if has_work => Wake::Turn,
+            () = self.hooks.log_output() => Wake::Output,
             () = elapsed => Wake::Deadline,
         }
     }
@@ -167,26 +201,44 @@ impl Supervisor {
             return;
         }
         // The signal first, then the word about it.
-        let forwarded = self.child_is_up.then(|| {
-            if signal == Signal::CONT && self.was_resumed() {
-                // ^Z has stopped the child's whole group.
-                kill::signal_child(self.child, true, Signal::CONT)
-            } else {
-                kill::forward(self.child, self.setting.to_group, received)
-            }
-        });
+        let forwarded = self.forward(received);
         self.status.send_modify(|status| status.signals_received.add(signal));
         self.log_received(received);
-        if let Some(result) = forwarded {
+        if let Some((signal, result)) = forwarded {
             self.note_forwarded(signal, result);
+        }
+    }
+
+    /// Passes a signal on, as what CASTOFF_REWRITE makes of it.
+    fn forward(&mut self, received: &Received) -> Option<(Signal, Result<i32, Errno>)> {
+        let signal = self.setting.rewrite.apply(received.signal)?;
+        let Some(child) = self.child.filter(|_| self.child_is_up) else {
+            self.keep(received);
+            return None;
+        };
+        let result = if received.signal == Signal::CONT && self.was_resumed(child) {
+            // ^Z has stopped the child's whole group.
+            kill::signal_child(child, true, signal)
+        } else {
+            kill::forward(child, self.setting.to_group, &Received { signal, ..*received })
+        };
+        Some((signal, result))
+    }
+
+    /// For a child that is still to come; a later one was not meant.
+    fn keep(&mut self, received: &Received) {
+        let is_pending = |early: &Received| early.signal == received.signal;
+        let is_merged = !received.signal.is_real_time() && self.early.iter().any(is_pending);
+        if self.child.is_none() && !is_merged && self.early.len() < EARLY_MAX {
+            self.early.push(*received);
         }
     }
 
     /// A shell's `fg`, also of a castoff that was started in the background,
     /// or `bg`; says whether castoff had suspended itself.
-    fn was_resumed(&mut self) -> bool {
-        if let Some(terminal) = &self.setting.terminal {
-            terminal.hand_over(self.child);
+    fn was_resumed(&mut self, child: Pid) -> bool {
+        if let Some(terminal) = &self.launcher.terminal {
+            terminal.hand_over(child);
         }
         std::mem::take(&mut self.is_suspended)
     }
@@ -197,7 +249,10 @@ impl Supervisor {
                 self.status.send_modify(|status| status.signals_forwarded.add(signal));
                 events::signal_forwarded(signal, target);
             }
-            Err(error) => events::signal_forward_failed(signal, self.child.as_raw(), error.desc()),
+            Err(error) => {
+                let child = self.child.map_or(0, Pid::as_raw);
+                events::signal_forward_failed(signal, child, error.desc());
+            }
         }
     }
 
@@ -224,7 +279,10 @@ impl Supervisor {
         let mut left = Left::More;
         for _ in 0..LAST_TURNS {
             left = reaper::reap(|pid, change| match change {
-                _ if pid == self.child => own.push(change),
+                _ if self.child == Some(pid) || self.hooks.is(pid) => own.push((pid, change)),
+                Change::Ended(_) if self.refused.contains(&pid) => {
+                    self.refused.retain(|refused| *refused != pid);
+                }
                 Change::Ended(reason) => {
                     orphans += 1;
                     events::orphan_reaped(pid.as_raw(), reason, self.setting.warn_on_orphans);
@@ -241,32 +299,44 @@ impl Supervisor {
         if orphans > 0 {
             self.status.send_modify(|status| status.orphans_reaped += orphans);
         }
-        for change in own {
-            match change {
+        let is_last = left == Left::Nobody;
+        for (nth, (pid, change)) in own.iter().enumerate() {
+            // Of two that have ended only the second can be the last.
+            let is_last = is_last && nth + 1 == own.len();
+            match *change {
+                Change::Ended(reason) if self.hooks.is(*pid) => {
+                    self.hooks.end(reason, self.lifecycle.has_hook_timed_out());
+                    self.on(Event::HookFinished { end: HookEnd::Exited(reason), is_last });
+                }
+                _ if self.child != Some(*pid) => {}
                 Change::Stopped(by) => {
                     // Without a terminal no shell waits, whatever the groups look like.
-                    let has_job_control = self.setting.terminal.is_some()
+                    let has_job_control = self.launcher.terminal.is_some()
                         && terminal::has_job_control(&self.setting.proc_root);
                     self.on(Event::ChildStopped { by, has_job_control });
                 }
                 Change::Continued => self.on(Event::ChildContinued),
                 Change::Ended(reason) => {
                     self.child_is_up = false;
-                    self.on(Event::ChildExited { reason, is_last: left == Left::Nobody });
+                    self.on(Event::ChildExited { reason, is_last });
                 }
             }
         }
-        if left == Left::Nobody {
+        if is_last {
             self.on(Event::TreeGone);
         }
     }
 
     fn on(&mut self, event: Event) {
         let outcome = self.lifecycle.on(event, Instant::now());
-        self.publish();
         if let Event::ChildExited { reason, .. } = event {
             self.log_child_exited(reason);
         }
+        self.take(outcome);
+    }
+
+    fn take(&mut self, outcome: Outcome) {
+        self.publish();
         if let Some(change) = outcome.change {
             log_change(&change);
         }
@@ -277,25 +347,83 @@ impl Supervisor {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::SignalChild(signal) if self.child_is_up => {
-                let result = kill::signal_child(self.child, self.setting.to_group, signal);
-                self.note_forwarded(signal, result);
+            Action::StartChild => self.start_child(),
+            Action::StartHook(hook) => self.start_hook(hook),
+            Action::KillHook => self.hooks.kill(),
+            Action::LearnPorts => {}
+            Action::Look => self.on(Event::TrafficSeen(None)),
+            Action::SignalChild(signal) => {
+                self.signal_child(signal, self.setting.to_group || self.setting.stop_to_group);
             }
-            Action::ContinueChild if self.child_is_up => {
-                let result = kill::signal_child(self.child, true, Signal::CONT);
-                self.note_forwarded(Signal::CONT, result);
-            }
-            Action::SignalChild(_) | Action::ContinueChild => {}
-            Action::SignalTree(signal, _) => {
-                let child = self.child_is_up.then_some(self.child);
+            Action::ContinueChild => self.signal_child(Signal::CONT, true),
+            Action::SignalTree(signal, scope) => {
+                let child = self.child.filter(|_| self.child_is_up);
                 tree::signal(&self.setting.proc_root, child, signal);
             }
+            Action::ListSurvivors => {}
+            Action::AnnounceRestart(attempt) => self.announce_restart(attempt),
             Action::Suspend => {
                 self.is_suspended = true;
                 terminal::suspend();
             }
             Action::Exit(code) => self.exit_code = Some(code),
-            _ => {}
+        }
+    }
+
+    fn start_child(&mut self) {
+        let name = self.launcher.name();
+        match self.launcher.start_child(self.child) {
+            Ok(child) => {
+                events::child_started(child.as_raw(), name);
+                self.child_has_started(child);
+            }
+            Err(error) => {
+                let code = launcher::code(&error);
+                if self.child.is_some() {
+                    events::start_failed(name, &error);
+                }
+                self.refused.extend(error.pid());
+                self.start_error = Some(error);
+                self.on(Event::StartFailed(code));
+            }
+        }
+    }
+
+    fn child_has_started(&mut self, child: Pid) {
+        self.child = Some(child);
+        self.child_started_at = Instant::now();
+        self.child_is_up = true;
+        self.must_announce = true;
+        self.start_error = None;
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.status.send_modify(|status| {
+            status.child_started_at = since_epoch.ok().map(|time| time.as_secs_f64());
+        });
+        self.on(Event::ChildStarted);
+        for received in std::mem::take(&mut self.early) {
+            if let Some((signal, result)) = self.forward(&received) {
+                self.note_forwarded(signal, result);
+            }
+        }
+    }
+
+    fn start_hook(&mut self, hook: Hook) {
+        if let Err(error) = self.hooks.start(hook, &self.launcher) {
+            self.refused.extend(error.pid());
+            // A hook runs alone, or beside a child that is up.
+            let end = HookEnd::NotStarted(error.code());
+            self.on(Event::HookFinished { end, is_last: true });
+        }
+    }
+
+    fn announce_restart(&mut self, attempt: Attempt) {
+        events::restart_scheduled(attempt.delay, attempt.in_a_row, self.setting.restart_limit);
+        self.status.send_modify(|status| status.restarts += 1);
+    }
+
+    fn signal_child(&self, signal: Signal, to_group: bool) {
+        if let Some(child) = self.child.filter(|_| self.child_is_up) {
+            self.note_forwarded(signal, kill::signal_child(child, to_group, signal));
         }
     }
 
@@ -307,20 +435,24 @@ impl Supervisor {
             status.was_ready = lifecycle.was_ready();
             status.child_is_up = self.child_is_up;
             status.child_exit = lifecycle.child_exit();
+            status.is_stop_requested = lifecycle.stop_requested_at().is_some();
         });
     }
 
     fn log_child_exited(&self, reason: ExitReason) {
         let uptime = self.child_started_at.elapsed();
         let end = self.lifecycle.child_end().map_or("exited", |end| end.as_str());
-        events::child_exited(self.child.as_raw(), reason, uptime, end);
+        events::child_exited(self.child.map_or(0, Pid::as_raw), reason, uptime, end);
     }
 
     /// Gives the terminal back to castoff's own group, for whoever comes next.
     pub(crate) fn release_terminal(&self) {
-        if let Some(terminal) = &self.setting.terminal {
-            terminal.take_back(self.child);
-        }
+        self.launcher.release_terminal(self.child);
+    }
+
+    /// Why the child could not be started, if it never was.
+    pub(crate) fn start_error(&self) -> Option<&SpawnError> {
+        self.start_error.as_ref().filter(|_| self.child.is_none())
     }
 
     /// When a stop was first asked for.
@@ -330,13 +462,8 @@ impl Supervisor {
 }
 
 fn log_change(change: &PhaseChange) {
-    if change.from == PhaseName::Draining {
-        let reason = match change.cause {
-            _ => None,
-        };
-        if let Some(reason) = reason {
-            events::drain_finished(change.elapsed, reason, None);
-        }
+    if let Some(drained) = change.drained {
+        events::drain_finished(change.elapsed, drained.end.as_str(), drained.connections);
     }
     events::phase_changed(change.from, change.to, change.cause.as_str(), change.elapsed);
 }

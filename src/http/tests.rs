@@ -174,6 +174,7 @@ fn the_answers_follow_the_status() {
     assert_eq!(client.reply().body, "ok");
     server.status.send_modify(|status| {
         status.phase = PhaseName::Draining;
+        status.is_stop_requested = true;
         status.is_ready = false;
     });
     client.send(PROBE);

@@ -5,7 +5,7 @@
 //! a 503, which load balancers read as "not now". An answer tells names and
 //! outcomes only: the reason of a failure goes to the log, never to a client.
 
-use super::status::{PhaseName, Status};
+use super::status::Status;
 
 /// What a probe is told. `body` is never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +74,7 @@ fn checks(level: Level, status: &Status) -> Vec<Check<'static>> {
             // A child that drains may stay ready on purpose, so readiness is
             // never derived from the phase; the phase only names the culprit.
             let child = status.is_ready || status.child_is_up;
-            let stop =
-                status.is_ready || matches!(status.phase, PhaseName::Starting | PhaseName::Serving);
+            let stop = status.is_ready || !status.is_stop_requested;
             // A child that has been ready, is up and was not asked to stop is
             // not ready only because it is getting ready again.
             let started = status.is_ready || (status.was_ready && !(child && stop));
@@ -186,22 +185,19 @@ fn decode(text: &str) -> Option<String> {
 #[cfg(test)]
 pub(crate) fn serving() -> Status {
     Status {
-        phase: PhaseName::Serving,
+        phase: super::status::PhaseName::Serving,
         is_ready: true,
         was_ready: true,
         child_is_up: true,
         child_started_at: Some(1_763_640_000.25),
-        child_exit: None,
-        signals_received: Default::default(),
-        signals_forwarded: Default::default(),
-        orphans_reaped: 0,
-        limits: Default::default(),
+        ..Status::new(Default::default())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::status::PhaseName;
     use proptest::prelude::*;
 
     fn get(status: &Status, target: &str) -> (Verdict, String) {
@@ -223,7 +219,8 @@ mod tests {
     }
 
     fn stopping() -> Status {
-        Status { phase: PhaseName::Stopping, is_ready: false, ..serving() }
+        let (phase, is_stop_requested) = (PhaseName::Stopping, true);
+        Status { phase, is_stop_requested, is_ready: false, ..serving() }
     }
 
     #[test]
@@ -313,11 +310,13 @@ mod tests {
     }
 
     fn any_status() -> impl Strategy<Value = Status> {
-        (0..PhaseName::ALL.len(), any::<[bool; 3]>()).prop_map(|(phase, [ready, was, up])| Status {
+        let facts = (0..PhaseName::ALL.len(), any::<[bool; 4]>());
+        facts.prop_map(|(phase, [ready, was, up, stop])| Status {
             phase: PhaseName::ALL[phase],
             is_ready: ready,
             was_ready: was,
             child_is_up: up,
+            is_stop_requested: stop,
             ..serving()
         })
     }

@@ -50,15 +50,14 @@ pub(crate) enum HookEnd {
 /// A hook under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RunningHook {
-    pub(super) hook: Hook,
     pub(super) until: Instant,
     /// It was sent SIGKILL because its time was up.
     pub(super) has_timed_out: bool,
 }
 
 impl RunningHook {
-    pub(super) fn new(hook: Hook, until: Instant) -> Self {
-        Self { hook, until, has_timed_out: false }
+    pub(super) fn new(until: Instant) -> Self {
+        Self { until, has_timed_out: false }
     }
 
     /// The same, with no more time than to that moment.

@@ -330,7 +330,7 @@ impl Lifecycle {
             let reserve = self.rules.stop_plan.reserve;
             let latest = self.rules.stop_plan.deadline(now).checked_sub(reserve).unwrap_or(now);
             let until = latest.max(now).min(now + self.rules.hooks.timeout);
-            self.hook = Some(RunningHook::new(Hook::PreStop, until));
+            self.hook = Some(RunningHook::new(until));
             actions.push(Action::StartHook(Hook::PreStop));
         }
         let drain = Drain::new(plan, now);
@@ -531,7 +531,7 @@ impl Lifecycle {
     }
 
     fn start_hook(&mut self, hook: Hook, until: Instant) -> Outcome {
-        self.hook = Some(RunningHook::new(hook, until));
+        self.hook = Some(RunningHook::new(until));
         Outcome::act(vec![Action::StartHook(hook)])
     }
 

@@ -94,6 +94,21 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
         "Processes reaped that castoff did not start itself.",
         Some(status.orphans_reaped),
     );
+    page.counter(
+        "castoff_child_restarts",
+        "Restarts of the child, one that is due included.",
+        Some(status.restarts),
+    );
+    page.gauge(
+        "castoff_drain_connections",
+        "Connections to the child that are open during the stop.",
+        status.drain_connections,
+    );
+    page.counter(
+        "castoff_late_connections",
+        "Connections that came although the child had been told to stop.",
+        Some(status.late_connections),
+    );
     page.gauge(
         "castoff_cpu_limit_cores",
         "CPUs that the container may use.",

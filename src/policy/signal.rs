@@ -52,6 +52,11 @@ impl Signal {
         matches!(self, Self::KILL | Self::STOP)
     }
 
+    /// Of these the kernel keeps every one that is pending, of the others one.
+    pub(crate) fn is_real_time(self) -> bool {
+        self.0 > 31
+    }
+
     /// Signals by which the kernel reports a fault of the receiving thread
     /// itself. A handler for them cannot return.
     pub(crate) fn is_fault(self) -> bool {

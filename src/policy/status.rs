@@ -84,12 +84,20 @@ pub(crate) struct Status {
     /// The child has been ready once.
     pub(crate) was_ready: bool,
     pub(crate) child_is_up: bool,
+    pub(crate) is_stop_requested: bool,
     /// Seconds since the epoch (wall clock) at which the child was started.
     pub(crate) child_started_at: Option<f64>,
     pub(crate) child_exit: Option<ExitReason>,
     pub(crate) signals_received: SignalCounts,
     pub(crate) signals_forwarded: SignalCounts,
     pub(crate) orphans_reaped: u64,
+    /// How often the child was started again, or will be next.
+    pub(crate) restarts: u64,
+    /// Connections that were open at the last look during the stop; `None` when
+    /// nobody has looked, or they cannot be seen.
+    pub(crate) drain_connections: Option<u64>,
+    /// Connections that came although the child had been told to stop.
+    pub(crate) late_connections: u64,
     pub(crate) limits: Limits,
 }
 
@@ -101,11 +109,15 @@ impl Status {
             is_ready: false,
             was_ready: false,
             child_is_up: false,
+            is_stop_requested: false,
             child_started_at: None,
             child_exit: None,
             signals_received: SignalCounts::default(),
             signals_forwarded: SignalCounts::default(),
             orphans_reaped: 0,
+            restarts: 0,
+            drain_connections: None,
+            late_connections: 0,
             limits,
         }
     }

@@ -15,6 +15,9 @@ fn everything() -> (Status, Usage) {
     }
     status.signals_forwarded.add(Signal::TERM);
     status.orphans_reaped = u64::MAX;
+    status.restarts = 2;
+    status.drain_connections = Some(5);
+    status.late_connections = 7;
     status.limits.cpus = Some(Limit { value: 1.5, source: "cpu.max".to_owned() });
     status.limits.memory_bytes = Some(Limit { value: 1 << 29, source: "memory.max".to_owned() });
     let usage = Usage {
@@ -110,6 +113,9 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
         ("castoff_signals_received_total{signal=\"SIGRTMIN+3\"}", 1.0),
         ("castoff_signals_forwarded_total{signal=\"SIGTERM\"}", 1.0),
         ("castoff_orphans_reaped_total", u64::MAX as f64),
+        ("castoff_child_restarts_total", 2.0),
+        ("castoff_drain_connections", 5.0),
+        ("castoff_late_connections_total", 7.0),
         ("castoff_cpu_limit_cores", 1.5),
         ("castoff_memory_limit_bytes", 536_870_912.0),
         ("castoff_memory_usage_bytes", 1_048_576.0),
@@ -119,7 +125,7 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");
     }
-    assert_eq!(samples.len(), 13 + PhaseName::ALL.len() + 64 + 1, "and nothing else");
+    assert_eq!(samples.len(), 16 + PhaseName::ALL.len() + 64 + 1, "and nothing else");
 }
 
 #[test]
@@ -132,6 +138,7 @@ fn a_metric_without_a_source_is_left_out() {
         "castoff_signals_",
         "castoff_cpu_",
         "castoff_memory_",
+        "castoff_drain_connections",
     ] {
         assert!(!text.contains(name), "{name} in:\n{text}");
     }

@@ -1,0 +1,136 @@
+//! The hooks: which commands they are, the one that runs, and what it writes.
+//!
+//! Owns their part of the log. When one runs, and what follows from its end, is
+//! decided in `policy::lifecycle`; who ended is told by the supervisor.
+
+use std::ffi::CString;
+use std::time::Instant;
+
+use super::launcher::{self, HookError, Launcher};
+use crate::log::events;
+use crate::policy::exit::ExitReason;
+use crate::policy::hooks::Hook;
+use crate::system::output::Output;
+use crate::system::{Pid, kill};
+
+/// How many lines are logged at once when a hook has ended, some ten
+/// milliseconds' worth. Whatever it wrote beyond follows while life goes on.
+const LINES_AT_ONCE: usize = 1000;
+
+/// The commands; one that is empty is none.
+#[derive(Debug, Default)]
+pub(crate) struct Commands {
+    pub(crate) pre_start: Vec<CString>,
+    pub(crate) pre_stop: Vec<CString>,
+    pub(crate) post_stop: Vec<CString>,
+}
+
+impl Commands {
+    fn of(&self, hook: Hook) -> &[CString] {
+        match hook {
+            Hook::PreStart => &self.pre_start,
+            Hook::PreStop => &self.pre_stop,
+            Hook::PostStop => &self.post_stop,
+        }
+    }
+}
+
+/// All hooks, of which one runs at a time.
+pub(super) struct Hooks {
+    commands: Commands,
+    running: Option<Running>,
+}
+
+struct Running {
+    hook: Hook,
+    pid: Pid,
+    started_at: Instant,
+    /// `None`: whatever had it open has closed it.
+    output: Option<Output>,
+}
+
+impl Hooks {
+    pub(super) fn new(commands: Commands) -> Self {
+        Self { commands, running: None }
+    }
+
+    /// Starts the hook. One that still runs, although it was killed, is left to
+    /// the reaper.
+    pub(super) fn start(&mut self, hook: Hook, launcher: &Launcher) -> Result<(), HookError> {
+        let command = self.commands.of(hook);
+        let name = launcher::name(command);
+        match launcher.start_hook(command) {
+            Ok((pid, output)) => {
+                events::hook_started(hook.as_str(), pid.as_raw(), name);
+                let (started_at, output) = (Instant::now(), Some(output));
+                self.running = Some(Running { hook, pid, started_at, output });
+                Ok(())
+            }
+            Err(error) => {
+                events::hook_failed(hook.as_str(), name, &error);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn is(&self, pid: Pid) -> bool {
+        self.running.as_ref().is_some_and(|running| running.pid == pid)
+    }
+
+    pub(super) fn kill(&self) {
+        if let Some(running) = &self.running {
+            // It has not been reaped, so the group is still its own.
+            kill::kill_group(running.pid);
+        }
+    }
+
+    /// Waits for output and logs it. Never ready while nothing can come.
+    pub(super) async fn log_output(&mut self) {
+        let mut lines = Vec::new();
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let Some(output) = &mut running.output else { return std::future::pending().await };
+        let has_more = output.next(&mut lines).await;
+        log(running.hook, &lines);
+        if !has_more {
+            running.output = None;
+        }
+    }
+
+    /// The hook that runs has been reaped: logs the rest of what it wrote, and
+    /// how it ended.
+    pub(super) fn end(&mut self, reason: ExitReason, has_timed_out: bool) {
+        let Some(Running { hook, pid, started_at, output }) = self.running.take() else { return };
+        let elapsed = started_at.elapsed();
+        let mut lines = Vec::new();
+        let output = output.map(|mut output| {
+            output.rest(&mut lines);
+            output
+        });
+        let rest = lines.split_off(lines.len().min(LINES_AT_ONCE));
+        log(hook, &lines);
+        events::hook_finished(hook.as_str(), pid.as_raw(), reason, elapsed, has_timed_out);
+        if let Some(output) = output {
+            tokio::task::spawn_local(listen_on(hook, output, rest));
+        }
+    }
+}
+
+/// A daemon that the hook has started may write on, and must not get SIGPIPE.
+async fn listen_on(hook: Hook, mut output: Output, mut lines: Vec<String>) {
+    loop {
+        for some in lines.chunks(LINES_AT_ONCE) {
+            log(hook, some);
+            tokio::task::yield_now().await;
+        }
+        lines.clear();
+        if !output.next(&mut lines).await {
+            return log(hook, &lines);
+        }
+    }
+}
+
+fn log(hook: Hook, lines: &[String]) {
+    for line in lines {
+        events::hook_output(hook.as_str(), line);
+    }
+}

@@ -1,0 +1,117 @@
+//! Starting the child and the hooks: what all of them have in common.
+//!
+//! Owns what castoff was given and passes on. It waits for nobody and decides
+//! nothing.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::policy::exit::{CASTOFF_FAILED, NOT_EXECUTABLE, NOT_FOUND};
+use crate::policy::signal::Signal;
+use crate::system::Pid;
+use crate::system::child::{self, Launch, SpawnError, Stdio};
+use crate::system::output::{self, Output};
+use crate::system::terminal::Terminal;
+
+/// What every process that castoff starts gets.
+pub(crate) struct Launcher {
+    pub(crate) command: Vec<CString>,
+    pub(crate) environment: Vec<CString>,
+    /// The signal mask that castoff was started with.
+    pub(crate) mask: u64,
+    /// Signals whose disposition castoff has changed, and whether each had been
+    /// ignored before.
+    pub(crate) dispositions: Vec<(Signal, bool)>,
+    pub(crate) terminal: Option<Terminal>,
+}
+
+impl Launcher {
+    /// The child's name, without arguments, which may hold secrets.
+    pub(crate) fn name(&self) -> &OsStr {
+        name(&self.command)
+    }
+
+    /// Starts the child; `before` is the one that had the terminal, if any.
+    pub(super) fn start_child(&self, before: Option<Pid>) -> Result<Pid, SpawnError> {
+        self.release_terminal(before);
+        let foreground = self.terminal.as_ref().filter(|terminal| terminal.has_foreground());
+        let started = child::spawn(&self.launch(&self.command, foreground, None));
+        if started.is_err() {
+            // The child's half may have taken it before it failed.
+            foreground.inspect(|terminal| terminal.restore());
+        }
+        started
+    }
+
+    /// Starts a hook, and gives what it writes.
+    pub(super) fn start_hook(&self, command: &[CString]) -> Result<(Pid, Output), HookError> {
+        let input = output::no_input().map_err(HookError::Pipe)?;
+        let (output, write_end) = output::pipe().map_err(HookError::Pipe)?;
+        let stdio = Stdio { input: input.as_fd(), output: write_end.as_fd() };
+        let hook = child::spawn(&self.launch(command, None, Some(stdio)));
+        hook.map(|hook| (hook, output)).map_err(HookError::Spawn)
+    }
+
+    /// Gives the terminal back to castoff's own group, for whoever comes next.
+    pub(super) fn release_terminal(&self, from: Option<Pid>) {
+        if let (Some(terminal), Some(group)) = (&self.terminal, from) {
+            terminal.take_back(group);
+        }
+    }
+
+    fn launch<'a>(
+        &'a self,
+        command: &'a [CString],
+        terminal: Option<&'a Terminal>,
+        stdio: Option<Stdio<'a>>,
+    ) -> Launch<'a> {
+        Launch {
+            command,
+            environment: &self.environment,
+            mask: self.mask,
+            dispositions: &self.dispositions,
+            terminal,
+            stdio,
+        }
+    }
+}
+
+/// Why a hook does not run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HookError {
+    #[error("cannot make a pipe: {0}")]
+    Pipe(std::io::Error),
+    #[error(transparent)]
+    Spawn(SpawnError),
+}
+
+impl HookError {
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            Self::Pipe(_) => CASTOFF_FAILED,
+            Self::Spawn(error) => code(error),
+        }
+    }
+
+    pub(super) fn pid(&self) -> Option<Pid> {
+        match self {
+            Self::Pipe(_) => None,
+            Self::Spawn(error) => error.pid(),
+        }
+    }
+}
+
+/// What a shell would exit with.
+pub(super) fn code(error: &SpawnError) -> u8 {
+    match error {
+        SpawnError::NotFound(_) => NOT_FOUND,
+        SpawnError::NotExecutable(_) => NOT_EXECUTABLE,
+        SpawnError::Clone(_) => CASTOFF_FAILED,
+    }
+}
+
+/// A command without its arguments.
+pub(super) fn name(command: &[CString]) -> &OsStr {
+    OsStr::from_bytes(command.first().map(|word| word.to_bytes()).unwrap_or_default())
+}
