@@ -12,6 +12,7 @@ pub(crate) mod environment;
 pub(crate) mod kill;
 pub(crate) mod reaper;
 pub(crate) mod signals;
+pub(crate) mod sockets;
 pub(crate) mod stderr;
 pub(crate) mod subreaper;
 pub(crate) mod terminal;
