@@ -13,6 +13,7 @@ pub(crate) mod kill;
 pub(crate) mod output;
 pub(crate) mod reaper;
 pub(crate) mod signals;
+pub(crate) mod sockets;
 pub(crate) mod stderr;
 pub(crate) mod subreaper;
 pub(crate) mod terminal;

@@ -1,9 +1,17 @@
 //! What the child's sockets tell about its traffic.
 //!
-//! Owns what counts as activity. It opens no socket and reads no file: tables
-//! come in, a judgement goes out.
+//! Owns what counts as a connection, as busy and as activity. It opens no
+//! socket and reads no file: tables come in, a judgement goes out.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How many connections of a look are kept: 1 MB. Where there are more it is
+/// busy, whatever they do.
+const MOST_CONNECTIONS: usize = 65_536;
+
+/// How long a closed connection is remembered (TCP_TIMEWAIT_LEN, in the
+/// kernel's include/net/tcp.h; no sysctl changes it).
+const TIME_WAIT: Duration = Duration::from_secs(60);
 
 /// The ports whose traffic counts (CASTOFF_DRAIN_PORTS).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,3 +36,244 @@ pub(crate) struct Look {
     /// Connections that have come since the look before; 0 at the first.
     pub(crate) arrived: u64,
 }
+
+/// What the kernel has shown at one moment.
+#[derive(Debug)]
+pub(crate) enum Snapshot {
+    /// Traffic cannot be seen.
+    Unknown,
+    Known(Table),
+}
+
+/// Who has told the table. What the one calls a socket means nothing to the
+/// other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    SockDiag,
+    Proc,
+}
+
+/// The states of a connection that has, or had, a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Established,
+    SynReceived,
+    FinWait1,
+    FinWait2,
+    TimeWait,
+    CloseWait,
+    LastAck,
+    Closing,
+}
+
+/// One connection on a port that counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Socket {
+    /// The same at every look of one source, also once it is accepted.
+    pub(crate) id: u64,
+    pub(crate) state: State,
+    pub(crate) is_accepted: bool,
+    /// As the kernel counts: a FIN that was not read, or not acknowledged, is
+    /// one byte.
+    pub(crate) receive_queue: u32,
+    pub(crate) send_queue: u32,
+    /// `None` when the source does not tell.
+    pub(crate) transfer: Option<Transfer>,
+    /// How long it will stay in TIME_WAIT, if it is there.
+    pub(crate) time_wait_left: Option<Duration>,
+}
+
+/// What has moved over a connection. The ages begin at its establishment, and
+/// they go by the kernel's jiffies: what is less than some 4 ms apart may look
+/// simultaneous.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transfer {
+    /// In bytes; the peer's FIN is one.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) received_ago: Duration,
+    pub(crate) sent_ago: Duration,
+}
+
+/// The handshakes that a network namespace has completed since it exists.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opens {
+    /// PassiveOpens of /proc/net/snmp.
+    pub(crate) passive: u64,
+    /// Those of them that were, or will be, accepted by castoff itself.
+    pub(crate) own: u64,
+    /// Somebody listens on a port that does not count.
+    pub(crate) has_others: bool,
+}
+
+/// The sockets of one look, boiled down to what is asked of them.
+#[derive(Debug)]
+pub(crate) struct Table {
+    source: Source,
+    opens: Option<Opens>,
+    connections: Vec<Connection>,
+    /// There are more than those.
+    is_cut: bool,
+    /// A connection that is closed on this side still has something to send.
+    is_flushing: bool,
+    /// The age of the youngest movement.
+    last_moved: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Connection {
+    id: u64,
+    is_busy: bool,
+}
+
+impl Socket {
+    fn is_connection(&self) -> bool {
+        use State::{CloseWait, Established, FinWait1, SynReceived};
+        matches!(self.state, Established | CloseWait | FinWait1 | SynReceived)
+    }
+
+    /// Whether it is the child's turn: to accept, to read or to answer. Who has
+    /// sent its FIN has nothing to answer any more, and a handshake is the
+    /// kernel's affair.
+    fn waits_for_the_child(&self) -> bool {
+        if !matches!(self.state, State::Established | State::CloseWait) {
+            return false;
+        }
+        // The peer's FIN is counted as a byte: tcp_rcv_nxt_update() is given an
+        // end_seq that includes it.
+        let fin = u32::from(self.state == State::CloseWait);
+        let is_asked = self.transfer.is_none_or(|transfer| {
+            // A tie is an answer within one jiffy.
+            let is_newer = transfer.received_ago < transfer.sent_ago;
+            transfer.received > u64::from(fin) && (transfer.sent == 0 || is_newer)
+        });
+        !self.is_accepted || self.receive_queue > fin || is_asked
+    }
+
+    /// Whether bytes wait for the peer; its own FIN is none.
+    fn has_unsent(&self) -> bool {
+        let has_closed = matches!(self.state, State::FinWait1 | State::LastAck | State::Closing);
+        self.send_queue > u32::from(has_closed)
+    }
+
+    /// How long ago it last gave a sign of life.
+    fn last_moved(&self) -> Option<Duration> {
+        let closed_ago = self.time_wait_left.map(|left| TIME_WAIT.saturating_sub(left));
+        self.transfer.map(|transfer| transfer.received_ago.min(transfer.sent_ago)).or(closed_ago)
+    }
+}
+
+impl Table {
+    pub(crate) fn new(source: Source, opens: Option<Opens>) -> Self {
+        Self {
+            source,
+            opens,
+            connections: Vec::new(),
+            is_cut: false,
+            is_flushing: false,
+            last_moved: None,
+        }
+    }
+
+    pub(crate) fn add(&mut self, socket: &Socket) {
+        self.last_moved = youngest(self.last_moved, socket.last_moved());
+        let is_busy = socket.waits_for_the_child() || socket.has_unsent();
+        if !socket.is_connection() {
+            self.is_flushing |= is_busy;
+        } else if self.connections.len() < MOST_CONNECTIONS {
+            self.connections.push(Connection { id: socket.id, is_busy });
+        } else {
+            self.is_cut = true;
+        }
+    }
+
+    /// There were more sockets than could be added.
+    pub(crate) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
+    /// A socket that moved while the table was read may be in it twice.
+    fn sort(&mut self) {
+        self.connections.sort_unstable();
+        self.connections.dedup_by(|next, kept| {
+            let is_same = next.id == kept.id;
+            kept.is_busy |= is_same && next.is_busy;
+            is_same
+        });
+    }
+
+    fn has(&self, id: u64) -> bool {
+        self.connections.binary_search_by_key(&id, |connection| connection.id).is_ok()
+    }
+
+    /// Of those that are in this table and not in `other`; none when that
+    /// cannot be said.
+    fn missing_in<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Connection> {
+        let is_comparable = self.source == other.source && !other.is_cut;
+        let connections = if is_comparable { self.connections.as_slice() } else { &[] };
+        connections.iter().filter(|connection| !other.has(connection.id))
+    }
+}
+
+/// Makes looks of what successive tables show.
+#[derive(Debug, Default)]
+pub(crate) struct Observer {
+    before: Option<Table>,
+    /// The handshakes with others than castoff, as of the look before.
+    opened: Option<u64>,
+    last_activity_at: Option<Instant>,
+}
+
+impl Observer {
+    /// `now` is the moment of the snapshot. `None`: traffic cannot be seen.
+    pub(crate) fn observe(&mut self, snapshot: Snapshot, now: Instant) -> Option<Look> {
+        let Snapshot::Known(mut table) = snapshot else { return None };
+        table.sort();
+        let opened = self.count_opens(table.opens);
+        let before = self.before.as_ref();
+        let fresh = before.map_or(0, |before| table.missing_in(before).count() as u64);
+        let arrived = opened.unwrap_or(fresh);
+        // Its answer, or its end, came after the look before, unseen.
+        let has_finished = before
+            .is_some_and(|before| before.missing_in(&table).any(|connection| connection.is_busy));
+        // The connections of sock_diag bring their stamps along.
+        let has_unstamped = fresh > 0 && table.source == Source::Proc;
+        let is_moving = has_finished || has_unstamped || opened.is_some_and(|count| count > 0);
+        let last_moved = if is_moving { Some(Duration::ZERO) } else { table.last_moved };
+        // Who is gone takes its stamps along: they are remembered here.
+        let moved_at = last_moved.and_then(|ago| now.checked_sub(ago));
+        self.last_activity_at = self.last_activity_at.max(moved_at);
+        let is_any_busy = table.connections.iter().any(|connection| connection.is_busy);
+        let look = Look {
+            connections: table.connections.len() as u64,
+            is_busy: table.is_cut || table.is_flushing || is_any_busy,
+            last_activity: self.last_activity_at.map(|at| now.saturating_duration_since(at)),
+            arrived,
+        };
+        self.before = Some(table);
+        Some(look)
+    }
+
+    /// How many have come, by the kernel's own count: also those that have gone
+    /// again. `None` when it counts others too, or when there is no count from
+    /// the look before.
+    fn count_opens(&mut self, opens: Option<Opens>) -> Option<u64> {
+        let alone = opens.filter(|opens| !opens.has_others);
+        let total = alone.map(|opens| opens.passive.saturating_sub(opens.own));
+        let before = std::mem::replace(&mut self.opened, total);
+        // Never back: castoff's own are counted last, so that one which came
+        // meanwhile is subtracted a look too early.
+        self.opened = total.map(|total| total.max(before.unwrap_or(0)));
+        Some(self.opened? - before?)
+    }
+}
+
+fn youngest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests;

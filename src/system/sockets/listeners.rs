@@ -1,0 +1,91 @@
+//! Which listeners are open in the child's tree.
+//!
+//! Owns the walk over the descriptors of processes. It opens none of them and
+//! stops after a fixed number of steps.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+use super::Listener;
+
+/// How many processes and descriptors are looked at: some 0.2 s.
+const MOST_STEPS: usize = 131_072;
+
+pub(super) struct Found {
+    pub(super) ports: Vec<u16>,
+    /// Every process and descriptor could be read, or has gone.
+    pub(super) is_complete: bool,
+}
+
+/// The ports of those `listeners` that a process of the tree has open.
+pub(super) fn of_tree(proc_root: &Path, tree: &[i32], listeners: &[Listener]) -> Found {
+    let mut walk = Walk {
+        wanted: listeners.iter().map(|listener| (listener.inode, listener.port)).collect(),
+        steps: MOST_STEPS,
+        found: Found { ports: Vec::new(), is_complete: true },
+    };
+    if walk.wanted.is_empty() {
+        return walk.found;
+    }
+    let mut was_read = tree.is_empty();
+    for pid in tree {
+        match walk.process(&proc_root.join(format!("{pid}/fd"))) {
+            Ok(()) => was_read = true,
+            Err(error) => walk.note(&error),
+        }
+        if walk.is_over() {
+            break;
+        }
+    }
+    // All of them gone is more likely a proc file system that hides them.
+    walk.found.is_complete &= was_read;
+    walk.found
+}
+
+struct Walk {
+    wanted: HashMap<u64, u16>,
+    steps: usize,
+    found: Found,
+}
+
+impl Walk {
+    fn process(&mut self, descriptors: &Path) -> io::Result<()> {
+        self.step();
+        for entry in descriptors.read_dir()? {
+            if self.is_over() {
+                break;
+            }
+            self.step();
+            match entry?.path().read_link() {
+                Ok(target) => {
+                    let inode = target.to_str().and_then(inode_of);
+                    self.found.ports.extend(inode.and_then(|inode| self.wanted.remove(&inode)));
+                }
+                Err(error) => self.note(&error),
+            }
+        }
+        Ok(())
+    }
+
+    /// What has gone meanwhile listens no more.
+    fn note(&mut self, error: &io::Error) {
+        let is_gone =
+            error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH);
+        self.found.is_complete &= is_gone;
+    }
+
+    fn step(&mut self) {
+        self.steps = self.steps.saturating_sub(1);
+        self.found.is_complete &= self.steps > 0;
+    }
+
+    fn is_over(&self) -> bool {
+        self.steps == 0 || self.wanted.is_empty()
+    }
+}
+
+/// `socket:[4026]` (`man 5 proc_pid_fd`).
+fn inode_of(link: &str) -> Option<u64> {
+    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
