@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use route::Endpoints;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
@@ -63,7 +64,8 @@ pub(crate) fn connections_max(descriptor_limit: u64) -> usize {
 }
 
 /// Answers on `listener`, which must not block, until the task is dropped.
-/// `usage` is called for each scrape and should take less than a millisecond.
+/// `usage` is called for each scrape and should take less than a millisecond;
+/// `accepted` counts every connection, so that none is taken for the child's.
 ///
 /// Needs a `LocalRuntime`, or a `LocalSet`, with I/O and time. While no connection is
 /// open it sets no timer. Fails only at once, when the runtime cannot watch
@@ -73,13 +75,17 @@ pub(crate) async fn serve(
     connections_max: usize,
     status: watch::Receiver<Status>,
     usage: impl Fn() -> Usage + 'static,
+    accepted: Rc<Cell<u64>>,
 ) -> io::Result<Infallible> {
     let listener = TcpListener::from_std(listener)?;
     let endpoints = Rc::new(Endpoints::new(status, usage));
     let mut connections = Connections { open: VecDeque::new(), max: connections_max };
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => connections.admit(converse(stream, Rc::clone(&endpoints))),
+            Ok((stream, _)) => {
+                accepted.set(accepted.get() + 1);
+                connections.admit(converse(stream, Rc::clone(&endpoints)));
+            }
             // The client has gone before it was accepted: `man 2 accept`.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // Most likely there is no descriptor left, and the oldest

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
@@ -23,7 +24,7 @@ use crate::policy::lifecycle::{Lifecycle, Rules};
 use crate::policy::runtime_env;
 use crate::policy::status::{Status, Usage};
 use crate::policy::stop_plan::StopScope;
-use crate::supervisor::{Commands, Launcher, Setting, Supervisor};
+use crate::supervisor::{Accepted, Commands, Launcher, Setting, Supervisor};
 use crate::system::cgroup::{self, Detected, Groups, Roots};
 use crate::system::child;
 use crate::system::signals::Signals;
@@ -76,8 +77,17 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let (status, watcher) = watch::channel(Status::new(ready.detected.limits));
     let lifecycle = Lifecycle::new(rules(config), Instant::now());
     let commands = commands(&config.hooks);
-    let mut supervisor =
-        Supervisor::new(setting(config), lifecycle, launcher, commands, ready.signals, status);
+    let setting = setting(config, ready.address.map(|address| address.port()));
+    let (signals, accepted) = (ready.signals, Accepted::default());
+    let mut supervisor = Supervisor::new(
+        setting,
+        lifecycle,
+        launcher,
+        commands,
+        signals,
+        Rc::clone(&accepted),
+        status,
+    );
     {
         let _context = ready.runtime.enter();
         supervisor.begin();
@@ -85,7 +95,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     if let Some(listener) = ready.listener {
         let connections_max = http::connections_max(descriptors::limit());
         let usage = usage_of(ready.detected.groups);
-        let serve = http::serve(listener, connections_max, watcher, usage);
+        let serve = http::serve(listener, connections_max, watcher, usage, accepted);
         ready.runtime.spawn_local(async move {
             let Err(error) = serve.await;
             events::listen_failed(address_text(ready.address), error);
@@ -123,7 +133,7 @@ fn rules(config: &Config) -> Rules {
     }
 }
 
-fn setting(config: &Config) -> Setting {
+fn setting(config: &Config, own_port: Option<u16>) -> Setting {
     Setting {
         stop_on: config.stop_on.clone(),
         to_group: config.signal_group,
@@ -132,6 +142,8 @@ fn setting(config: &Config) -> Setting {
         warn_on_orphans: config.warn_on_orphans,
         proc_root: config.proc_root.clone(),
         restart_limit: Some(config.restart.limit).filter(|limit| *limit > 0),
+        drain_ports: config.drain_ports.clone(),
+        own_port,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod hooks;
 mod launcher;
+mod traffic;
 
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
@@ -15,6 +16,8 @@ use tokio::sync::watch;
 pub(crate) use hooks::Commands;
 use hooks::Hooks;
 pub(crate) use launcher::Launcher;
+pub(crate) use traffic::Accepted;
+use traffic::Traffic;
 
 use crate::log::events;
 use crate::policy::exit::ExitReason;
@@ -23,6 +26,7 @@ use crate::policy::lifecycle::{Action, Event, Lifecycle, Outcome, PhaseChange};
 use crate::policy::restart::Attempt;
 use crate::policy::signal::{Rewrite, Signal};
 use crate::policy::status::Status;
+use crate::policy::traffic::Ports;
 use crate::system::child::SpawnError;
 use crate::system::reaper::{self, Change, Left};
 use crate::system::signals::{Received, Sender, Signals};
@@ -47,6 +51,9 @@ pub(crate) struct Setting {
     pub(crate) warn_on_orphans: bool,
     pub(crate) proc_root: PathBuf,
     pub(crate) restart_limit: Option<u32>,
+    pub(crate) drain_ports: Ports,
+    /// The port of castoff's own endpoints.
+    pub(crate) own_port: Option<u16>,
 }
 
 /// Everything that lives as long as castoff.
@@ -55,6 +62,7 @@ pub(crate) struct Supervisor {
     lifecycle: Lifecycle,
     launcher: Launcher,
     hooks: Hooks,
+    traffic: Traffic,
     signals: Signals,
     batch: Vec<Received>,
     /// Signals that came before the child was there.
@@ -91,9 +99,12 @@ impl Supervisor {
         launcher: Launcher,
         commands: Commands,
         signals: Signals,
+        accepted: Accepted,
         status: watch::Sender<Status>,
     ) -> Self {
+        let (ports, proc_root) = (setting.drain_ports.clone(), setting.proc_root.clone());
         Self {
+            traffic: Traffic::new(ports, setting.own_port, accepted, proc_root),
             setting,
             lifecycle,
             launcher,
@@ -317,6 +328,7 @@ impl Supervisor {
                 }
                 Change::Continued => self.on(Event::ChildContinued),
                 Change::Ended(reason) => {
+                    self.note_late_arrivals();
                     self.child_is_up = false;
                     self.on(Event::ChildExited { reason, is_last });
                 }
@@ -324,6 +336,16 @@ impl Supervisor {
         }
         if is_last {
             self.on(Event::TreeGone);
+        }
+    }
+
+    /// The child that was being stopped has ended: what came in vain?
+    fn note_late_arrivals(&mut self) {
+        if self.lifecycle.late_arrivals().is_some() {
+            self.look();
+        }
+        if let Some(late) = self.lifecycle.late_arrivals().filter(|late| late.count > 0) {
+            events::late_connections(late.count, late.last_after);
         }
     }
 
@@ -350,8 +372,8 @@ impl Supervisor {
             Action::StartChild => self.start_child(),
             Action::StartHook(hook) => self.start_hook(hook),
             Action::KillHook => self.hooks.kill(),
-            Action::LearnPorts => {}
-            Action::Look => self.on(Event::TrafficSeen(None)),
+            Action::LearnPorts => self.traffic.learn_ports(),
+            Action::Look => self.look(),
             Action::SignalChild(signal) => {
                 self.signal_child(signal, self.setting.to_group || self.setting.stop_to_group);
             }
@@ -368,6 +390,16 @@ impl Supervisor {
             }
             Action::Exit(code) => self.exit_code = Some(code),
         }
+    }
+
+    fn look(&mut self) {
+        let look = self.traffic.look();
+        self.on(Event::TrafficSeen(look));
+        let late = self.lifecycle.late_arrivals();
+        self.status.send_modify(|status| {
+            status.drain_connections = look.map(|look| look.connections);
+            status.late_connections = late.map_or(status.late_connections, |late| late.count);
+        });
     }
 
     fn start_child(&mut self) {

@@ -52,7 +52,7 @@ impl Server {
                 false => Usage::default(),
             };
             let local = LocalSet::new();
-            local.spawn_local(serve(listener, CONNECTIONS_MAX, receiver, usage));
+            local.spawn_local(serve(listener, CONNECTIONS_MAX, receiver, usage, Rc::default()));
             let _ = local.block_on(&runtime, stopped);
         });
         Self { address, status, is_faulty, stop: Some((stop, thread)) }

@@ -60,6 +60,11 @@ fn own_proc(proc_root: &Path) -> Option<PathBuf> {
         .map(Path::to_path_buf)
 }
 
+/// castoff's descendants, zombies left out; `None` without a usable /proc.
+pub(crate) fn pids(proc_root: &Path) -> Option<Vec<i32>> {
+    own_proc(proc_root).and_then(|proc| descendants(&proc))
+}
+
 /// Whether there is a proc file system by which descendants can be found.
 pub(crate) fn can_be_walked(proc_root: &Path) -> bool {
     own_proc(proc_root).is_some()
