@@ -93,6 +93,11 @@ pub(crate) struct Transfer {
     pub(crate) sent: u64,
     pub(crate) received_ago: Duration,
     pub(crate) sent_ago: Duration,
+    /// The last acknowledgement from the peer, alone or with data.
+    pub(crate) acknowledged_ago: Duration,
+    /// Those with data.
+    pub(crate) segments_received: u32,
+    pub(crate) segments_sent: u32,
 }
 
 /// The handshakes that a network namespace has completed since it exists.
@@ -143,9 +148,7 @@ impl Socket {
         // end_seq that includes it.
         let fin = u32::from(self.state == State::CloseWait);
         let is_asked = self.transfer.is_none_or(|transfer| {
-            // A tie is an answer within one jiffy.
-            let is_newer = transfer.received_ago < transfer.sent_ago;
-            transfer.received > u64::from(fin) && (transfer.sent == 0 || is_newer)
+            transfer.received > u64::from(fin) && transfer.ends_with_a_question()
         });
         !self.is_accepted || self.receive_queue > fin || is_asked
     }
@@ -160,6 +163,22 @@ impl Socket {
     fn last_moved(&self) -> Option<Duration> {
         let closed_ago = self.time_wait_left.map(|left| TIME_WAIT.saturating_sub(left));
         self.transfer.map(|transfer| transfer.received_ago.min(transfer.sent_ago)).or(closed_ago)
+    }
+}
+
+impl Transfer {
+    /// Whether the last bytes came from the peer, as far as that can be told:
+    /// on a tie, an answer within a jiffy is far more likely than not.
+    fn ends_with_a_question(&self) -> bool {
+        if self.sent == 0 || self.received_ago != self.sent_ago {
+            return self.sent == 0 || self.received_ago < self.sent_ago;
+        }
+        // The next request may stand right behind an answer. An acknowledgement
+        // that came later was of the answer. Without one, and where each request
+        // and each answer is a segment, there is one without its answer; two
+        // more may as well be one long request.
+        let has_one_more = self.segments_received == self.segments_sent.wrapping_add(1);
+        self.acknowledged_ago >= self.received_ago && has_one_more
     }
 }
 

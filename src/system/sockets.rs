@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::policy::traffic::{Opens, Ports, Snapshot, Socket, Source, State, Table};
 
-/// How many rows a source may tell before the rest is left: some 0.1 s. Most
+/// How many rows a source may tell before the rest is left: some 0.4 s. Most
 /// will be in TIME_WAIT, of which the kernel keeps 262,144 at most by default.
 const MOST_ROWS: usize = 262_144;
 

@@ -5,17 +5,26 @@ use proptest::prelude::*;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
-/// Accepted, without a byte, established ten seconds ago.
+/// Established ten seconds ago.
+const EMPTY: Transfer = Transfer {
+    received: 0,
+    sent: 0,
+    received_ago: Duration::from_secs(10),
+    sent_ago: Duration::from_secs(10),
+    acknowledged_ago: Duration::from_secs(10),
+    segments_received: 0,
+    segments_sent: 0,
+};
+
+/// Accepted, without a byte.
 fn fresh(id: u64) -> Socket {
-    let transfer =
-        Transfer { received: 0, sent: 0, received_ago: MS(10_000), sent_ago: MS(10_000) };
     Socket {
         id,
         state: State::Established,
         is_accepted: true,
         receive_queue: 0,
         send_queue: 0,
-        transfer: Some(transfer),
+        transfer: Some(EMPTY),
         time_wait_left: None,
     }
 }
@@ -23,13 +32,17 @@ fn fresh(id: u64) -> Socket {
 /// Has received and sent, so many milliseconds ago.
 fn used(id: u64, received_ago: u64, sent_ago: u64) -> Socket {
     let (received_ago, sent_ago) = (MS(received_ago), MS(sent_ago));
-    let transfer = Transfer { received: 100, sent: 100, received_ago, sent_ago };
+    let acknowledged_ago = received_ago.min(sent_ago);
+    let counts = Transfer { segments_received: 3, segments_sent: 3, ..EMPTY };
+    let bytes = Transfer { received: 100, sent: 100, ..counts };
+    let transfer = Transfer { received_ago, sent_ago, acknowledged_ago, ..bytes };
     Socket { transfer: Some(transfer), ..fresh(id) }
 }
 
 fn received_only(id: u64, bytes: u64, ago: u64) -> Socket {
-    let transfer = Transfer { received: bytes, sent: 0, received_ago: MS(ago), sent_ago: MS(ago) };
-    Socket { transfer: Some(transfer), ..fresh(id) }
+    let ago = MS(ago);
+    let ages = Transfer { received_ago: ago, sent_ago: ago, acknowledged_ago: ago, ..EMPTY };
+    Socket { transfer: Some(Transfer { received: bytes, ..ages }), ..fresh(id) }
 }
 
 fn time_wait(left: u64) -> Socket {
@@ -110,6 +123,25 @@ fn a_request_without_its_answer_holds() {
 #[test]
 fn a_tie_is_an_answer() {
     assert!(!look(&[used(1, 5_000, 5_000)]).is_busy);
+}
+
+#[test]
+fn a_tie_with_one_segment_more_received_is_a_request_behind_an_answer() {
+    let with = |segments_received, acknowledged_ago| {
+        let tie = used(1, 5_000, 5_000);
+        let acknowledged_ago = MS(acknowledged_ago);
+        let transfer = tie.transfer.map(|transfer| Transfer {
+            segments_received,
+            acknowledged_ago,
+            ..transfer
+        });
+        look(&[Socket { transfer, ..tie }]).is_busy
+    };
+    assert!(with(4, 5_000));
+    // The answer was acknowledged later, so it came last.
+    assert!(!with(4, 4_960));
+    // A request of several segments.
+    assert!(!with(5, 5_000));
 }
 
 #[test]
@@ -298,18 +330,23 @@ fn more_than_can_be_kept_is_busy_and_compared_with_nothing() {
 prop_compose! {
     fn any_socket()(
         id in 0u64..8, state in 0usize..8, is_accepted: bool, receive_queue: u32, send_queue: u32,
-        moved in proptest::option::of((any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>())),
+        moved in proptest::option::of((any::<u64>(), any::<u64>(), any::<[u32; 5]>())),
         left in proptest::option::of(any::<u32>()),
     ) -> Socket {
         use State::*;
         let all = [
             Established, SynReceived, FinWait1, FinWait2, TimeWait, CloseWait, LastAck, Closing,
         ];
-        let transfer = moved.map(|(received, sent, received_ago, sent_ago)| Transfer {
-            received,
-            sent,
-            received_ago: MS(received_ago.into()),
-            sent_ago: MS(sent_ago.into()),
+        let transfer = moved.map(|(received, sent, [first, second, third, fourth, fifth])| {
+            Transfer {
+                received,
+                sent,
+                received_ago: MS(first.into()),
+                sent_ago: MS(second.into()),
+                acknowledged_ago: MS(third.into()),
+                segments_received: fourth,
+                segments_sent: fifth,
+            }
         });
         let time_wait_left = left.map(|left| MS(left.into()));
         let state = all[state];

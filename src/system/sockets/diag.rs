@@ -165,10 +165,11 @@ fn row(message: &[u8]) -> Option<Row> {
 /// Out of a tcp_info, which has grown with the kernel's versions. `None` before
 /// Linux 4.1, which counted no bytes.
 ///
-/// The ages are those of tp->lsndtime and icsk_ack.lrcvtime. Both are set to
-/// the present at the end of the handshake (tcp_create_openreq_child()), and
-/// after that by segments with data only (tcp_event_data_sent(),
+/// The ages of data are those of tp->lsndtime and icsk_ack.lrcvtime. Both are
+/// set to the present at the end of the handshake (tcp_create_openreq_child()),
+/// and after that by segments with data only (tcp_event_data_sent(),
 /// tcp_event_data_recv()): not by acknowledgements, keep-alive probes or a FIN.
+/// The third is that of tp->rcv_tstamp, which every acknowledgement sets.
 fn transfer(info: &[u8]) -> Option<Transfer> {
     let age = |at| u32_at(info, at).map(|age| Duration::from_millis(age.into()));
     Some(Transfer {
@@ -178,6 +179,10 @@ fn transfer(info: &[u8]) -> Option<Transfer> {
         // tcpi_bytes_sent came with Linux 4.19. What was sent before and is not
         // in tcpi_bytes_acked stands in the send queue.
         sent: u64_at(info, 200).or_else(|| u64_at(info, 120))?,
+        acknowledged_ago: age(56)?,
+        // With Linux 4.6.
+        segments_received: u32_at(info, 152).unwrap_or(0),
+        segments_sent: u32_at(info, 156).unwrap_or(0),
     })
 }
 

@@ -143,6 +143,25 @@ fn a_request_is_busy_until_it_is_answered() {
 }
 
 #[test]
+fn a_request_right_behind_an_answer_is_busy() {
+    let (listener, port) = listen("127.0.0.1:0");
+    let watch = named(port);
+    for answered in [1, 2, 20] {
+        let (mut client, mut server) = pair(&listener);
+        for _ in 0..answered {
+            ask(&mut client, &mut server);
+            answer(&mut client, &mut server);
+        }
+        ask(&mut client, &mut server);
+        // Nothing is in a queue any more.
+        let seen = look(&watch);
+        assert!(seen.is_busy, "{answered}: {seen:?}");
+        answer(&mut client, &mut server);
+        wait_for(|| look(&watch), |look| !look.is_busy);
+    }
+}
+
+#[test]
 fn a_connection_that_nobody_accepts_is_busy_and_arrives_once() {
     let (listener, port) = listen("127.0.0.1:0");
     let watch = named(port);

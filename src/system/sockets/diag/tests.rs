@@ -48,8 +48,11 @@ fn info(length: usize) -> Vec<u8> {
     let mut info = vec![0; 248];
     put(&mut info, 44, 30u32.to_ne_bytes());
     put(&mut info, 52, 40u32.to_ne_bytes());
+    put(&mut info, 56, 50u32.to_ne_bytes());
     put(&mut info, 120, 70u64.to_ne_bytes());
     put(&mut info, 128, 80u64.to_ne_bytes());
+    put(&mut info, 152, 3u32.to_ne_bytes());
+    put(&mut info, 156, 2u32.to_ne_bytes());
     put(&mut info, 200, 90u64.to_ne_bytes());
     info.truncate(length);
     info
@@ -82,6 +85,8 @@ fn a_connection_is_read_as_the_kernel_means_it() {
     assert_eq!((transfer.received, transfer.sent), (80, 90));
     assert_eq!(transfer.received_ago, Duration::from_millis(40));
     assert_eq!(transfer.sent_ago, Duration::from_millis(30));
+    assert_eq!(transfer.acknowledged_ago, Duration::from_millis(50));
+    assert_eq!((transfer.segments_received, transfer.segments_sent), (3, 2));
 }
 
 #[test]
