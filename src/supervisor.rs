@@ -17,7 +17,8 @@ use crate::policy::status::{PhaseName, Status};
 use crate::system::reaper::{self, Change, Left};
 use crate::system::signals::{Received, Sender, Signals};
 use crate::system::terminal::{self, Terminal};
-use crate::system::{Errno, Pid, kill, tree};
+use crate::system::tree::{self, Scope};
+use crate::system::{Errno, Pid, kill};
 
 /// How many turns of reaping the child's end is worth: some 16,000 zombies, or
 /// 30 ms.
@@ -288,7 +289,7 @@ impl Supervisor {
             Action::SignalChild(_) | Action::ContinueChild => {}
             Action::SignalTree(signal) => {
                 let child = self.child_is_up.then_some(self.child);
-                tree::signal(&self.setting.proc_root, child, signal);
+                tree::signal(&self.setting.proc_root, child, signal, Scope::Everything);
             }
             Action::Suspend => {
                 self.is_suspended = true;
