@@ -52,8 +52,9 @@ pub(crate) fn signal(proc_root: &Path, child: Option<Pid>, signal: Signal, scope
         }
     }
     let Some(proc) = Proc::own(proc_root) else { return signal_group(child, signal) };
+    let mut living = HashMap::new();
     for _ in 0..WALKS {
-        let Ok(found) = proc.descendants() else {
+        let Ok(found) = proc.descendants(&mut living) else {
             signal_group(child, signal);
             break;
         };
@@ -136,7 +137,7 @@ pub(crate) fn parent_of(proc_root: &Path, pid: Pid) -> Option<Pid> {
 /// The pids of castoff's descendants, as PID 1 too without those who came in
 /// from outside; `None` where there is nothing to walk.
 pub(crate) fn pids(proc_root: &Path) -> Option<Vec<i32>> {
-    let found = Proc::own(proc_root)?.descendants().ok()?;
+    let found = Proc::own(proc_root)?.descendants(&mut HashMap::new()).ok()?;
     Some(found.into_iter().map(|process| process.pid).collect())
 }
 
@@ -163,11 +164,13 @@ pub(crate) struct Survivor {
 /// to walk.
 pub(crate) fn survivors(proc_root: &Path, limit: usize) -> Option<Survivors> {
     let proc = Proc::own(proc_root)?;
+    let mut living = HashMap::new();
     let mut found: Vec<Process> = if is_pid_1() {
-        let own = std::process::id() as i32;
-        proc.living().ok()?.into_values().filter(|process| process.pid != own).collect()
+        proc.look(&mut living).ok()?;
+        living.remove(&(std::process::id() as i32));
+        living.into_values().collect()
     } else {
-        proc.descendants().ok()?
+        proc.descendants(&mut living).ok()?
     };
     found.sort_unstable_by_key(|process| process.pid);
     let name = |process: &Process| {

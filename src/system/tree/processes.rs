@@ -4,7 +4,7 @@
 //! It only looks and never signals. What it says was true when it was read: who
 //! acts on it looks again. It needs one descriptor at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -85,33 +85,46 @@ impl Proc {
         Process::parse(pid, stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// All that live, by pid.
+    /// Brings `living` up to date, by pid. Who is in there is not read again, but
+    /// for the ancestors of those who are new: they decide whose the new ones are.
     ///
     /// # Errors
     /// The directory cannot be read, or castoff has no descriptor left.
-    pub(super) fn living(&self) -> io::Result<HashMap<i32, Process>> {
+    pub(super) fn look(&self, living: &mut HashMap<i32, Process>) -> io::Result<()> {
         let entries = fs::read_dir(&self.0)?.flatten();
         // First the directory, then the files: there may be one descriptor left.
-        let pids: Vec<i32> =
+        let pids: HashSet<i32> =
             entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        let mut living = HashMap::with_capacity(pids.len());
-        for pid in pids {
+        living.retain(|pid, _| pids.contains(pid));
+        let mut due: Vec<i32> = pids.into_iter().filter(|pid| !living.contains_key(pid)).collect();
+        let mut read = HashSet::with_capacity(due.len());
+        while let Some(pid) = due.pop() {
+            if !read.insert(pid) {
+                continue;
+            }
             match self.process(pid) {
-                Ok(process) if process.is_alive() => drop(living.insert(pid, process)),
-                Ok(_) => {}
+                Ok(process) if process.is_alive() => {
+                    living.insert(pid, process);
+                    if living.contains_key(&process.parent) {
+                        due.push(process.parent);
+                    }
+                }
                 Err(error) if has_no_descriptor(&error) => return Err(error),
-                Err(_) => {}
+                Ok(_) | Err(_) => drop(living.remove(&pid)),
             }
         }
-        Ok(living)
+        Ok(())
     }
 
-    /// All that live below castoff, each behind its parent.
+    /// As `look`; then all that live below castoff, each behind its parent.
     ///
     /// # Errors
-    /// As `living`.
-    pub(super) fn descendants(&self) -> io::Result<Vec<Process>> {
-        let mut living = self.living()?;
+    /// As `look`.
+    pub(super) fn descendants(
+        &self,
+        living: &mut HashMap<i32, Process>,
+    ) -> io::Result<Vec<Process>> {
+        self.look(living)?;
         // Whose parent has ended during the look has another one by now.
         let is_lost = |process: &&Process| !living.contains_key(&process.parent);
         let lost: Vec<i32> = living.values().filter(is_lost).map(|lost| lost.pid).collect();
@@ -121,10 +134,9 @@ impl Proc {
             }
         }
         let own = std::process::id() as i32;
-        living.remove(&own);
         let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
-        for process in living.into_values() {
-            children.entry(process.parent).or_default().push(process);
+        for process in living.values().filter(|process| process.pid != own) {
+            children.entry(process.parent).or_default().push(*process);
         }
         let mut found = children.remove(&own).unwrap_or_default();
         let mut seen = 0;
@@ -177,6 +189,21 @@ mod tests {
         let process = proc.process(own).expect("it runs");
         assert_eq!(process.parent, std::os::unix::process::parent_id() as i32);
         assert!(process.started > 0 && process.is_alive());
-        assert!(proc.living().expect("/proc").contains_key(&own));
+        let mut living = HashMap::new();
+        proc.look(&mut living).expect("/proc");
+        assert_eq!(living.get(&own).map(|process| process.parent), Some(process.parent));
+    }
+
+    #[test]
+    fn a_pid_that_has_become_another_processes_makes_nobody_a_descendant() {
+        let proc = Proc::own(Path::new("/proc")).expect("/proc");
+        let (own, mut living) = (std::process::id() as i32, HashMap::new());
+        proc.look(&mut living).expect("/proc");
+        // As if this process' parent had the pid of one that was below it.
+        let parent = living.get(&own).expect("it runs").parent;
+        living.get_mut(&parent).expect("it runs").parent = own;
+        living.remove(&own);
+        let found = proc.descendants(&mut living).expect("/proc");
+        assert!(found.iter().all(|process| process.pid != parent));
     }
 }
