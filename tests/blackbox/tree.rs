@@ -179,9 +179,9 @@ in_both_places! {
         let script = "(sh -c 'true & exec sleep 600' &); true & exec sleep 600";
         let mut castoff = castoff.script(script).start();
         wait_until("each has a zombie", || {
+            let is_zombie = |pid: &i32| process::state(*pid) == Some('Z');
             let has_zombie = |pid: &&i32| {
-                **pid != castoff.pid &&
-                process::children(**pid).iter().any(|pid| process::state(*pid) == Some('Z'))
+                **pid != castoff.pid && process::children(**pid).iter().any(is_zombie)
             };
             (mark.living().iter().filter(has_zombie).count() == 2).then_some(())
         });
