@@ -36,6 +36,9 @@ use crate::system::{Errno, Pid, kill, terminal, tree};
 /// 30 ms.
 const LAST_TURNS: usize = 64;
 
+/// How many survivors a log line has room for, whatever their names.
+const SURVIVORS_LISTED: usize = 32;
+
 /// How many signals are kept for a child that was not started yet. Standard
 /// signals are kept once each, as the kernel would.
 const EARLY_MAX: usize = 256;
@@ -380,9 +383,9 @@ impl Supervisor {
             Action::ContinueChild => self.signal_child(Signal::CONT, true),
             Action::SignalTree(signal, scope) => {
                 let child = self.child.filter(|_| self.child_is_up);
-                tree::signal(&self.setting.proc_root, child, signal);
+                tree::signal(&self.setting.proc_root, child, signal, scope);
             }
-            Action::ListSurvivors => {}
+            Action::ListSurvivors => self.list_survivors(),
             Action::AnnounceRestart(attempt) => self.announce_restart(attempt),
             Action::Suspend => {
                 self.is_suspended = true;
@@ -445,6 +448,23 @@ impl Supervisor {
             // A hook runs alone, or beside a child that is up.
             let end = HookEnd::NotStarted(error.code());
             self.on(Event::HookFinished { end, is_last: true });
+        }
+    }
+
+    /// A look of its own, and short: the kill waits for it.
+    fn list_survivors(&self) {
+        let Some(left) = tree::survivors(&self.setting.proc_root, SURVIVORS_LISTED) else { return };
+        let listed: Vec<_> = left
+            .listed
+            .iter()
+            .map(|left| events::Survivor {
+                pid: left.pid,
+                command: &left.command,
+                state: left.state,
+            })
+            .collect();
+        if left.total > 0 {
+            events::survivors(left.total, &listed);
         }
     }
 

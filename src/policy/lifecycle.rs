@@ -61,6 +61,10 @@ const HOOK_FAREWELL: Duration = Duration::from_millis(500);
 /// CASTOFF_HANG_SIGNAL comes this long before the kill.
 const HANG_LEAD: Duration = Duration::from_secs(1);
 
+/// Who is left is listed this long before the kill, which must not wait for it:
+/// to look at thousands of processes takes some time.
+const LIST_LEAD: Duration = Duration::from_millis(100);
+
 /// A waiting phase says until when; `DeadlineReached` is a no-op before.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
@@ -127,6 +131,7 @@ pub(crate) struct Lifecycle {
     hook: Option<RunningHook>,
     look_begun_at: Instant,
     was_hang_sent: bool,
+    were_survivors_listed: bool,
     was_concluded: bool,
     backoff: Backoff,
     /// What happens once nobody is left, unless a stop is asked for.
@@ -148,6 +153,7 @@ impl Lifecycle {
             hook: None,
             look_begun_at: now,
             was_hang_sent: false,
+            were_survivors_listed: false,
             was_concluded: false,
             restart: None,
             failure: None,
@@ -172,6 +178,7 @@ impl Lifecycle {
                 self.child = Child { started_at: Some(now), is_up: true, ..Child::default() };
                 self.failure = None;
                 self.was_hang_sent = false;
+                self.were_survivors_listed = false;
                 Outcome::default()
             }
             Event::StartFailed(code) => self.start_failed(code, now),
@@ -204,8 +211,8 @@ impl Lifecycle {
             Phase::Draining { drain, over: None, .. } => Some(drain.due_at()),
             // Only the hook holds it up.
             Phase::Draining { over: Some(_), .. } => None,
-            Phase::Stopping { until, late } => Some(self.or_hang_at(until).min(late.due_at())),
-            Phase::Sweeping { until } => Some(self.or_hang_at(until)),
+            Phase::Stopping { until, late } => Some(self.warn_at(until).min(late.due_at())),
+            Phase::Sweeping { until } => Some(self.warn_at(until)),
             Phase::BackingOff { until } | Phase::Killing { until, .. } => Some(until),
             Phase::Exited => return None,
             Phase::Preparing | Phase::Starting | Phase::Serving | Phase::Concluding => None,
@@ -352,13 +359,9 @@ impl Lifecycle {
                 self.kill(Cause::Deadline, now)
             }
             Phase::Stopping { until, .. } | Phase::Sweeping { until }
-                if now >= self.or_hang_at(until) =>
+                if now >= self.warn_at(until) =>
             {
-                self.was_hang_sent = true;
-                let scope = self.scope();
-                let signal = self.rules.hang_signal;
-                let action = signal.map(|signal| Action::SignalTree(signal, scope));
-                Outcome::act(action.into_iter().collect())
+                self.warn(until, now)
             }
             Phase::Stopping { late, .. } if now >= late.due_at() => self.look(now),
             Phase::BackingOff { until } if now >= until => self.start_child(),
@@ -577,8 +580,11 @@ impl Lifecycle {
         }
         let give_up_at = give_up_at.max(now + STRIKE_INTERVAL);
         let until = now + STRIKE_INTERVAL;
-        let kill = Action::SignalTree(Signal::KILL, self.scope());
-        let actions = vec![Action::ListSurvivors, kill];
+        let mut actions = Vec::new();
+        if !std::mem::replace(&mut self.were_survivors_listed, true) {
+            actions.push(Action::ListSurvivors);
+        }
+        actions.push(Action::SignalTree(Signal::KILL, self.scope()));
         self.go(Phase::Killing { until, give_up_at }, cause, now, actions)
     }
 
@@ -603,14 +609,32 @@ impl Lifecycle {
         self.child.started_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
     }
 
-    /// `until`, or the time of CASTOFF_HANG_SIGNAL before it. A budget that is
-    /// shorter than its lead is halved.
-    fn or_hang_at(&self, until: Instant) -> Instant {
-        if self.rules.hang_signal.is_none() || self.was_hang_sent {
-            return until;
-        }
+    /// What comes before a kill at `until`: the hang signal, then the list of
+    /// the survivors; `until` itself when both have been. A budget that is shorter
+    /// than their lead is divided.
+    fn warn_at(&self, until: Instant) -> Instant {
         let left = until.saturating_duration_since(self.entered_at);
-        until.checked_sub(HANG_LEAD.min(left / 2)).unwrap_or(until)
+        let lead = if self.rules.hang_signal.is_some() && !self.was_hang_sent {
+            HANG_LEAD.min(left / 2)
+        } else if !self.were_survivors_listed {
+            LIST_LEAD.min(left / 4)
+        } else {
+            Duration::ZERO
+        };
+        until.checked_sub(lead).unwrap_or(until)
+    }
+
+    fn warn(&mut self, until: Instant, now: Instant) -> Outcome {
+        let mut actions = Vec::new();
+        if let Some(signal) = self.rules.hang_signal.filter(|_| !self.was_hang_sent) {
+            self.was_hang_sent = true;
+            actions.push(Action::SignalTree(signal, self.scope()));
+        }
+        if now >= self.warn_at(until) && !self.were_survivors_listed {
+            self.were_survivors_listed = true;
+            actions.push(Action::ListSurvivors);
+        }
+        Outcome::act(actions)
     }
 
     fn go(&mut self, to: Phase, cause: Cause, now: Instant, actions: Vec<Action>) -> Outcome {

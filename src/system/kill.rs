@@ -5,6 +5,8 @@
 #![expect(unsafe_code, reason = "kill and rt_sigqueueinfo with numbers that nix cannot name")]
 
 use std::ffi::c_int;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -52,6 +54,32 @@ pub(crate) fn forward(child: Pid, to_group: bool, received: &Received) -> Result
 pub(super) fn send(target: i32, signal: Signal) -> Result<(), Errno> {
     // SAFETY: takes two numbers.
     Errno::result(unsafe { libc::kill(target, signal.number()) }).map(drop)
+}
+
+/// A process by more than its pid: once it has gone, nobody else takes its place
+/// (`man 2 pidfd_open`).
+pub(super) struct Handle(OwnedFd);
+
+impl Handle {
+    /// # Errors
+    /// ESRCH when there is no such process; others where the kernel has no
+    /// handles, or castoff no descriptor left.
+    pub(super) fn open(pid: i32) -> Result<Self, Errno> {
+        // SAFETY: takes two numbers.
+        let handle = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+        // SAFETY: a new descriptor, which nobody else owns; it is close-on-exec.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(handle as RawFd) }))
+    }
+
+    /// # Errors
+    /// It has gone, or castoff may not signal it.
+    pub(super) fn send(&self, signal: Signal) -> Result<(), Errno> {
+        let (handle, number) = (self.0.as_raw_fd(), signal.number());
+        let info: *const libc::siginfo_t = ptr::null();
+        // SAFETY: without a siginfo it takes numbers only.
+        let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, handle, number, info, 0) };
+        Errno::result(sent).map(drop)
+    }
 }
 
 /// `rt_sigqueueinfo`: the kernel lets a process pass on what was queued by

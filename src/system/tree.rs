@@ -2,17 +2,22 @@
 //! its descendants and nothing else.
 //!
 //! A descendant cannot hide: whatever is orphaned becomes a child of castoff,
-//! so the chain of parents always leads here.
+//! so the chain of parents always leads here. What `processes` has seen is
+//! looked at again before it is signalled: a pid may be another's by then.
+
+mod processes;
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::kill::send;
+use super::kill::{Handle, send};
 use super::subreaper::is_pid_1;
+use crate::policy::lifecycle::Scope;
 use crate::policy::signal::Signal;
+use processes::{Proc, Process, has_no_descriptor};
 
 /// How often the walk is repeated for processes that were forked during it.
 const WALKS: usize = 16;
@@ -20,112 +25,224 @@ const WALKS: usize = 16;
 /// Sends `signal` to all of them, the child first: it needs no walk. Those that
 /// are gone meanwhile, or that belong to a user castoff may not signal, are
 /// passed over. `child` is `None` once it has been reaped.
-pub(crate) fn signal(proc_root: &Path, child: Option<Pid>, signal: Signal) {
-    if is_pid_1() {
+pub(crate) fn signal(proc_root: &Path, child: Option<Pid>, signal: Signal, scope: Scope) {
+    if scope == Scope::Everything && is_pid_1() {
         // The kernel does it under one lock: nobody can fork out of it.
         let _ = send(-1, signal);
         return;
     }
     // What stands still cannot replace itself by a fork faster than it is found.
     let first = if signal == Signal::KILL { Signal::STOP } else { signal };
-    let mut told = HashSet::new();
-    let mut tell = |pid: i32| told.insert(pid) && send(pid, first).is_ok();
-    if let Some(child) = child {
-        tell(child.as_raw());
+    let mut told: HashMap<i32, Process> = HashMap::new();
+    let child_pid = child.map(Pid::as_raw);
+    if let Some(child) = child_pid {
+        let _ = send(child, first);
+        if first != signal {
+            // Its group under one lock: there nobody can fork out of it either.
+            let _ = send(-child, first);
+        }
     }
+    let Some(proc) = Proc::own(proc_root) else { return signal_group(child, signal) };
+    let mut living = HashMap::new();
     for _ in 0..WALKS {
-        let Some(found) = own_proc(proc_root).and_then(|proc| descendants(&proc)) else {
-            // Nothing to walk: what is left is the group that castoff made.
-            let _ = child.map(|child| send(-child.as_raw(), signal));
+        let Ok(found) = proc.descendants(&mut living) else {
+            signal_group(child, signal);
             break;
         };
-        if found.into_iter().filter(|pid| tell(*pid)).count() == 0 {
+        let family: HashSet<i32> = found.iter().map(|process| process.pid).collect();
+        let mut is_over = true;
+        for process in found {
+            if told.get(&process.pid).is_none_or(|known| known.started != process.started)
+                && (Some(process.pid) == child_pid || tell(&proc, &process, &family, first))
+            {
+                told.insert(process.pid, process);
+                is_over = false;
+            }
+        }
+        if is_over {
             break;
         }
     }
     if first != signal {
-        for pid in told {
-            let _ = send(pid, signal);
+        let family: HashSet<i32> = told.keys().copied().collect();
+        for process in told.values() {
+            tell(&proc, process, &family, signal);
         }
     }
 }
 
-/// The proc file system that shows castoff's own pid namespace: pids of another
-/// one must not be believed.
-fn own_proc(proc_root: &Path) -> Option<PathBuf> {
-    let own = std::process::id().to_string();
-    [proc_root, Path::new("/proc")]
-        .into_iter()
-        .find(|root| fs::read_link(root.join("self")).is_ok_and(|name| name == Path::new(&own)))
-        .map(Path::to_path_buf)
+/// Signals a process that was found, if it is still that one and still below
+/// castoff; returns whether.
+fn tell(proc: &Proc, process: &Process, family: &HashSet<i32>, signal: Signal) -> bool {
+    let own = std::process::id() as i32;
+    if process.parent == own {
+        // Castoff has not reaped it meanwhile, and nobody else can.
+        return send(process.pid, signal).is_ok();
+    }
+    // First the handle, then the look: what is seen now is true of what the
+    // handle stands for, or that has gone and takes no signal.
+    let mut handle = Handle::open(process.pid);
+    if handle.as_ref().err() == Some(&Errno::ESRCH) {
+        return false;
+    }
+    let mut now = proc.process(process.pid);
+    if now.as_ref().is_err_and(has_no_descriptor) {
+        // The last one is needed for the look.
+        handle = Err(Errno::EMFILE);
+        now = proc.process(process.pid);
+    }
+    let is_same = now.is_ok_and(|now| {
+        now.started == process.started && (now.parent == own || family.contains(&now.parent))
+    });
+    is_same
+        && match handle.and_then(|handle| handle.send(signal)) {
+            Ok(()) => true,
+            Err(Errno::ESRCH) => false,
+            // Old kernels and gVisor have no handles.
+            Err(_) => send(process.pid, signal).is_ok(),
+        }
 }
 
-/// castoff's descendants, zombies left out; `None` without a usable /proc.
-pub(crate) fn pids(proc_root: &Path) -> Option<Vec<i32>> {
-    own_proc(proc_root).and_then(|proc| descendants(&proc))
+/// Where there is nothing to walk, what is left is the group that castoff made.
+fn signal_group(child: Option<Pid>, signal: Signal) {
+    let _ = child.map(|child| send(-child.as_raw(), signal));
 }
 
 /// Whether there is a proc file system by which descendants can be found.
 pub(crate) fn can_be_walked(proc_root: &Path) -> bool {
-    own_proc(proc_root).is_some()
+    Proc::own(proc_root).is_some()
 }
 
 /// The name of a process as the kernel keeps it, at most 15 bytes and without
 /// arguments, which may hold secrets; `None` when it has gone.
 pub(crate) fn command(proc_root: &Path, pid: i32) -> Option<String> {
-    let name = fs::read(own_proc(proc_root)?.join(format!("{pid}/comm"))).ok()?;
-    Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+    Proc::own(proc_root)?.command(pid)
 }
 
 /// The parent of a process; `None` when it has gone.
 pub(crate) fn parent_of(proc_root: &Path, pid: Pid) -> Option<Pid> {
-    let stat = fs::read(own_proc(proc_root)?.join(format!("{pid}/stat"))).ok()?;
-    state_and_parent(&stat).map(|(_, parent)| Pid::from_raw(parent))
+    let process = Proc::own(proc_root)?.process(pid.as_raw()).ok()?;
+    Some(Pid::from_raw(process.parent))
 }
 
-/// `None` when the directory cannot be read.
-fn descendants(proc: &Path) -> Option<Vec<i32>> {
-    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    let entries = fs::read_dir(proc).ok()?.flatten();
-    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
-        let stat = fs::read(proc.join(format!("{pid}/stat"))).unwrap_or_default();
-        // A zombie has no children and takes no signal.
-        if let Some((state, parent)) = state_and_parent(&stat)
-            && state != "Z"
-        {
-            children.entry(parent).or_default().push(pid);
-        }
-    }
-    let mut found = Vec::new();
-    let mut queue = vec![std::process::id() as i32];
-    while let Some(parent) = queue.pop() {
-        let born = children.remove(&parent).unwrap_or_default();
-        queue.extend(&born);
-        found.extend(born);
-    }
-    Some(found)
+/// The pids of castoff's descendants, as PID 1 too without those who came in
+/// from outside; `None` where there is nothing to walk.
+pub(crate) fn pids(proc_root: &Path) -> Option<Vec<i32>> {
+    let found = Proc::own(proc_root)?.descendants(&mut HashMap::new()).ok()?;
+    Some(found.into_iter().map(|process| process.pid).collect())
 }
 
-/// The third and fourth field of `/proc/PID/stat`: the state and the parent. The
-/// second, the name, may hold spaces and parentheses itself (`man 5
-/// proc_pid_stat`).
-fn state_and_parent(stat: &[u8]) -> Option<(&str, i32)> {
-    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let rest = std::str::from_utf8(stat.get(after_name..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    Some((fields.next()?, fields.next()?.parse().ok()?))
+/// Who would be hit by a kill of everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Survivors {
+    /// How many there are, listed or not.
+    pub(crate) total: usize,
+    /// Some of them, by pid.
+    pub(crate) listed: Vec<Survivor>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Survivor {
+    pub(crate) pid: i32,
+    /// See `command`.
+    pub(crate) command: String,
+    /// The letter of `man 5 proc_pid_stat`.
+    pub(crate) state: char,
+}
+
+/// Everything that castoff answers for and that still lives, the child
+/// included: at most `limit` of them are listed. `None` where there is nothing
+/// to walk.
+pub(crate) fn survivors(proc_root: &Path, limit: usize) -> Option<Survivors> {
+    let proc = Proc::own(proc_root)?;
+    let mut living = HashMap::new();
+    let mut found: Vec<Process> = if is_pid_1() {
+        proc.look(&mut living).ok()?;
+        living.remove(&(std::process::id() as i32));
+        living.into_values().collect()
+    } else {
+        proc.descendants(&mut living).ok()?
+    };
+    found.sort_unstable_by_key(|process| process.pid);
+    let name = |process: &Process| {
+        let command = proc.command(process.pid)?;
+        Some(Survivor { pid: process.pid, command, state: process.state })
+    };
+    let listed = found.iter().take(limit).filter_map(name).collect();
+    Some(Survivors { total: found.len(), listed })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command, Stdio};
+
     use super::*;
 
+    fn own() -> Proc {
+        Proc::own(Path::new("/proc")).expect("/proc")
+    }
+
+    fn sleep() -> Child {
+        Command::new("sleep").arg("600").spawn().expect("it starts")
+    }
+
     #[test]
-    fn state_and_parent_are_found_behind_any_name() {
-        assert_eq!(state_and_parent(b"12 (sh) S 7 12 12 0"), Some(("S", 7)));
-        assert_eq!(state_and_parent(b"12 (a) b (c) S) Z 7 12"), Some(("Z", 7)));
-        assert_eq!(state_and_parent(b"12 (\xff\xfe) R 1 0"), Some(("R", 1)));
-        assert_eq!(state_and_parent(b""), None);
-        assert_eq!(state_and_parent(b"12 (sh)"), None);
+    fn a_pid_that_is_another_processes_by_now_is_not_signalled() {
+        let (proc, mut child, nobody) = (own(), sleep(), HashSet::new());
+        let mut found = proc.process(child.id() as i32).expect("it runs");
+        // As if it had been below somebody else when it was found.
+        found.parent = 1;
+        let mut earlier = found;
+        earlier.started -= 1;
+        assert!(!tell(&proc, &earlier, &nobody, Signal::KILL));
+        assert!(tell(&proc, &found, &nobody, Signal::TERM));
+        assert_eq!(child.wait().expect("our child").signal(), Some(Signal::TERM.number()));
+    }
+
+    #[test]
+    fn a_process_below_a_stranger_is_not_signalled() {
+        let (proc, mut shell) = (own(), Command::new("/bin/sh"));
+        shell.args(["-c", "sleep 600 & echo $!; wait"]).stdout(Stdio::piped());
+        let mut shell = shell.spawn().expect("it starts");
+        let mut line = String::new();
+        let stdout = shell.stdout.take().expect("a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("a pid");
+        let found = proc.process(line.trim().parse().expect("a pid")).expect("it runs");
+        assert!(!tell(&proc, &found, &HashSet::from([1]), Signal::KILL));
+        assert!(tell(&proc, &found, &HashSet::from([shell.id() as i32]), Signal::TERM));
+        // Its wait is over.
+        assert!(shell.wait().expect("our child").success());
+    }
+
+    #[test]
+    fn who_is_there_is_told_by_name_and_counted_beyond_the_list() {
+        let root = Path::new("/proc");
+        let mut children = [sleep(), sleep()];
+        let pids: Vec<_> = children.iter().map(|child| child.id() as i32).collect();
+        let is_asleep = |survivor: &&Survivor| {
+            pids.contains(&survivor.pid) && survivor.command == "sleep" && survivor.state == 'S'
+        };
+        // Until both have called exec.
+        let found = loop {
+            let found = survivors(root, usize::MAX).expect("/proc");
+            if found.listed.iter().filter(is_asleep).count() == 2 {
+                break found;
+            }
+            std::thread::yield_now();
+        };
+        assert!(found.listed.is_sorted_by_key(|survivor| survivor.pid));
+        assert!(found.total >= 2);
+        let own = std::process::id() as i32;
+        assert!(found.listed.iter().all(|survivor| survivor.pid != own));
+        let short = survivors(root, 1).expect("/proc");
+        assert!(short.listed.len() <= 1 && short.total >= 2);
+        assert!(pids.iter().all(|pid| super::pids(root).expect("/proc").contains(pid)));
+        for child in &mut children {
+            child.kill().expect("our child");
+            child.wait().expect("our child");
+        }
+        assert!(!pids.iter().any(|pid| super::pids(root).expect("/proc").contains(pid)));
     }
 }

@@ -23,3 +23,4 @@ mod stop;
 mod support;
 mod terminal;
 mod transparency;
+mod tree;

@@ -9,7 +9,6 @@
 
 #[path = "../blackbox/support/child.rs"]
 mod child;
-#[expect(dead_code, reason = "what only the other suite asks")]
 #[path = "../blackbox/support/lines.rs"]
 mod lines;
 #[expect(dead_code, reason = "what only the other suite asks")]

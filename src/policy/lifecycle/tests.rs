@@ -94,7 +94,7 @@ impl World {
         let outcome = self.machine.on(event, self.now);
         self.take(outcome);
         let said = self.said[first..].iter().map(|(_, action)| *action);
-        said.filter(|action| !matches!(action, Action::Look | Action::LearnPorts)).collect()
+        said.filter(|action| !is_observation(*action)).collect()
     }
 
     fn take(&mut self, outcome: Outcome) {
@@ -126,7 +126,7 @@ impl World {
             self.now = self.now.max(until);
             let (phase, begun) = (self.machine.phase(), self.said.len());
             let actions = self.on(Event::DeadlineReached);
-            let has_looked = self.said[begun..].iter().any(|(_, said)| *said == Action::Look);
+            let has_looked = self.said[begun..].iter().any(|(_, said)| is_observation(*said));
             if !(has_looked && actions.is_empty() && phase == self.machine.phase()) {
                 return Some(actions);
             }
@@ -163,8 +163,13 @@ impl World {
     }
 }
 
+/// What changes nothing for the tree.
+fn is_observation(action: Action) -> bool {
+    matches!(action, Action::Look | Action::LearnPorts | Action::ListSurvivors)
+}
+
 fn kill() -> Vec<Action> {
-    vec![Action::ListSurvivors, Action::SignalTree(Signal::KILL, Scope::Everything)]
+    vec![Action::SignalTree(Signal::KILL, Scope::Everything)]
 }
 
 fn hook_exited(code: u8, is_last: bool) -> Event {
@@ -373,6 +378,179 @@ fn the_end_of_the_child_is_named_by_who_wanted_it() {
     let _ = told.on(by_signal(Signal::TERM));
     assert_eq!(told.machine.child_end(), Some(ChildEnd::Stopped));
     assert_eq!(told.exit_code(), Some(143));
+}
+
+#[test]
+fn survivors_are_listed_before_the_kill_and_once() {
+    let mut world = World::serving(Duration::ZERO);
+    let _ = world.on(stop());
+    world.run_out();
+    assert_eq!(world.said_after(Action::ListSurvivors), Some(GRACE - RESERVE - LIST_LEAD));
+    let lists = world.said.iter().filter(|(_, said)| *said == Action::ListSurvivors);
+    assert_eq!(lists.count(), 1);
+
+    let mut impatient = World::serving(Duration::ZERO);
+    for _ in 0..3 {
+        let _ = impatient.on(stop());
+    }
+    assert_eq!(impatient.said_after(Action::ListSurvivors), Some(Duration::ZERO));
+}
+
+#[test]
+fn the_hang_signal_comes_a_second_before_the_kill_to_whoever_is_left() {
+    let with_hang_signal = |rules: &mut Rules| rules.hang_signal = Some(Signal::INT);
+    let hang = Action::SignalTree(Signal::INT, Scope::Everything);
+    let mut stopping = World::serving_with(Duration::ZERO, with_hang_signal);
+    let _ = stopping.on(stop());
+    assert_eq!(stopping.step(), Some(vec![hang]));
+    assert_eq!(stopping.elapsed(), GRACE - RESERVE - HANG_LEAD);
+    assert_eq!(stopping.step(), Some(kill()));
+
+    let mut sweeping = World::serving_with(Duration::ZERO, with_hang_signal);
+    let _ = sweeping.on(exited(0, false));
+    assert_eq!(sweeping.step(), Some(vec![hang]));
+    assert_eq!(sweeping.step(), Some(kill()));
+}
+
+#[test]
+fn a_rewritten_stop_signal_reaches_the_child_as_the_other_one() {
+    let rewrite = |from, to| {
+        move |rules: &mut Rules| {
+            rules.rewrite.insert(from, to);
+        }
+    };
+    let mut other = World::serving_with(Duration::ZERO, rewrite(Signal::TERM, Some(Signal::INT)));
+    assert_eq!(other.on(stop()), tell(Signal::INT));
+    let mut dropped = World::serving_with(Duration::ZERO, rewrite(Signal::TERM, None));
+    assert_eq!(dropped.on(stop()), []);
+    assert_eq!(dropped.machine.phase(), PhaseName::Stopping);
+    let mut fixed = World::serving_with(Duration::ZERO, |rules| {
+        rewrite(Signal::TERM, None)(rules);
+        rules.stop_signal = StopSignal::Fixed(Signal::TERM);
+    });
+    assert_eq!(fixed.on(stop()), tell(Signal::TERM));
+}
+
+#[test]
+fn the_stopped_exit_code_is_for_children_that_obeyed_in_time() {
+    let stopped_as_9 = |rules: &mut Rules| rules.stopped_exit_code = Some(9);
+    let mut obedient = World::serving_with(Duration::ZERO, stopped_as_9);
+    let _ = obedient.on(stop());
+    assert_eq!(obedient.on(exited(3, true)), [Action::Exit(9)]);
+    let mut alone = World::serving_with(Duration::ZERO, stopped_as_9);
+    assert_eq!(alone.on(exited(3, true)), [Action::Exit(3)]);
+    let mut killed = World::serving_with(Duration::ZERO, stopped_as_9);
+    let _ = killed.on(stop());
+    killed.step();
+    let end = Event::ChildExited { reason: ExitReason::Signal(Signal::KILL), is_last: true };
+    assert_eq!(killed.on(end), [Action::Exit(137)]);
+}
+
+#[test]
+fn the_child_is_told_when_both_the_drain_and_the_hook_are_over() {
+    let with_hook = |rules: &mut Rules| rules.hooks.has_pre_stop = true;
+    let mut hook_first = World::serving_with(DRAIN, with_hook);
+    assert_eq!(hook_first.on(stop()), [Action::StartHook(Hook::PreStop)]);
+    assert_eq!(hook_first.on(hook_exited(0, false)), []);
+    assert_eq!(hook_first.step(), Some(tell(Signal::TERM)));
+    assert_eq!(hook_first.elapsed(), DRAIN);
+
+    let mut drain_first = World::serving_with(DRAIN, with_hook);
+    let _ = drain_first.on(stop());
+    assert_eq!(drain_first.after(DRAIN).on(Event::DeadlineReached), []);
+    assert_eq!(drain_first.on(hook_exited(1, false)), tell(Signal::TERM), "its code is no matter");
+    assert_eq!(drain_first.last_cause(), Some(Cause::PreStopFinished));
+
+    let mut hanging = World::serving_with(DRAIN, with_hook);
+    let _ = hanging.on(stop());
+    let told = [Action::KillHook, Action::SignalChild(Signal::TERM)];
+    assert_eq!(hanging.step().as_deref(), Some(told.as_slice()));
+    assert_eq!(hanging.elapsed(), HOOK_TIMEOUT);
+}
+
+#[test]
+fn a_failed_pre_start_hook_ends_castoff_with_its_code() {
+    let with_hook = |rules: &mut Rules| rules.hooks.has_pre_start = true;
+    let mut failed = World::with(DRAIN, with_hook);
+    assert_eq!(failed.on(hook_exited(7, true)), [Action::Exit(7)]);
+    let mut slow = World::with(DRAIN, with_hook);
+    let actions = slow.step().expect("its time is up");
+    assert_eq!(actions.first(), Some(&Action::KillHook));
+    assert_eq!(slow.on(Event::TreeGone), [Action::Exit(CASTOFF_FAILED)]);
+    let mut fine = World::with(DRAIN, with_hook);
+    assert_eq!(fine.on(hook_exited(0, true)), [Action::StartChild]);
+}
+
+#[test]
+fn a_stop_during_the_pre_start_hook_is_soon_over() {
+    let mut world = World::with(DRAIN, |rules| rules.hooks.has_pre_start = true);
+    assert!(world.on(stop()).contains(&Action::SignalTree(Signal::TERM, Scope::Everything)));
+    world.step();
+    assert_eq!(world.elapsed(), HOOK_FAREWELL);
+    assert_eq!(world.on(hook_exited(1, true)), []);
+    assert_eq!(world.on(Event::TreeGone), [Action::Exit(143)]);
+}
+
+#[test]
+fn the_post_stop_hook_runs_once_when_everybody_has_gone() {
+    let mut world = World::serving_with(Duration::ZERO, |rules| rules.hooks.has_post_stop = true);
+    let _ = world.on(stop());
+    let _ = world.on(exited(0, false));
+    assert_eq!(world.on(Event::TreeGone), [Action::StartHook(Hook::PostStop)]);
+    assert_eq!(world.on(hook_exited(1, false)), kill(), "it has left somebody behind");
+    assert_eq!(world.on(Event::TreeGone), [Action::Exit(0)]);
+}
+
+#[test]
+fn a_child_that_fails_is_started_again_after_its_leftovers_have_gone() {
+    let mut world = World::serving_with(DRAIN, |rules| {
+        rules.restart.restart = Restart::OnFailure;
+    });
+    let told = world.on(exited(1, false));
+    assert_eq!(told.first(), Some(&Action::SignalTree(Signal::TERM, Scope::Descendants)));
+    assert!(matches!(world.on(Event::TreeGone)[..], [Action::AnnounceRestart(_)]));
+    assert_eq!(world.machine.phase(), PhaseName::Starting);
+    assert_eq!(world.step(), Some(vec![Action::StartChild]));
+    let _ = world.on(Event::ChildReady);
+    assert!(world.machine.is_ready());
+    assert_eq!(world.on(exited(0, true)), [Action::Exit(0)]);
+}
+
+#[test]
+fn a_stop_while_the_restart_is_due_ends_at_once() {
+    let always = |rules: &mut Rules| rules.restart.restart = Restart::Always;
+    let mut waiting = World::serving_with(DRAIN, always);
+    let _ = waiting.on(exited(1, true));
+    assert_eq!(waiting.on(stop()), [Action::Exit(1)]);
+    let mut sweeping = World::serving_with(DRAIN, always);
+    let _ = sweeping.on(exited(1, false));
+    assert_eq!(sweeping.on(stop()), []);
+    assert_eq!(sweeping.on(Event::TreeGone), [Action::Exit(1)]);
+}
+
+#[test]
+fn a_program_that_cannot_be_started_ends_castoff_the_first_time_only() {
+    let mut rules = rules(DrainPlan::fixed(DRAIN));
+    rules.restart = RestartRules { restart: Restart::Always, limit: 2, ..rules.restart };
+    assert_eq!(World::of(rules.clone(), vec![127]).exit_code(), Some(127));
+    let mut world = World::of(rules, vec![]);
+    world.start_failures = vec![126, 126];
+    let _ = world.on(exited(0, true));
+    world.run_out();
+    assert_eq!(world.exit_code(), Some(126));
+}
+
+#[test]
+fn connections_that_come_after_the_child_was_told_are_late() {
+    let mut world = World::serving(Duration::ZERO);
+    world.traffic = Some(Look { arrived: 5, ..QUIET });
+    let _ = world.on(stop());
+    let _ = world.on(Event::DeadlineReached);
+    assert_eq!(world.machine.late_arrivals().map(|late| late.count), Some(0), "they came before");
+    world.traffic = Some(Look { arrived: 2, ..QUIET });
+    let _ = world.after(Duration::from_millis(300)).on(Event::DeadlineReached);
+    let late = world.machine.late_arrivals().expect("the child is being stopped");
+    assert_eq!((late.count, late.last_after), (2, Duration::from_millis(300)));
 }
 
 #[test]
