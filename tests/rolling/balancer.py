@@ -35,6 +35,7 @@ defaults
   log global
   # Whatever is left in the log has gone wrong.
   option dontlog-normal
+  option dontlognull
 """
 
 PAIR = """

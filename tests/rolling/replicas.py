@@ -78,7 +78,7 @@ class Replica:
         # Set when it is told to stop: an EndpointSlice shows deletionTimestamp at that moment.
         self.told = asyncio.Event()
         self.in_rotation = asyncio.Event()
-        self.process = self.pid1 = self.stop_seconds = None
+        self.process = self.pid1 = self.told_at = self.stop_seconds = None
 
     async def start(self, command, variables):
         """As a container runtime does: namespaces first, the network, then the program."""
@@ -99,18 +99,27 @@ class Replica:
         return await status_of(self.address, PORT, "/") == 200
 
     async def is_ready(self):
-        return await status_of(self.address, HEALTH_PORT, "/readyz") == 200
+        """What /readyz says. No answer says nothing, as long as there is somebody to ask."""
+        while True:
+            status = await status_of(self.address, HEALTH_PORT, "/readyz")
+            if status is not None or self.has_ended:
+                return status == 200
+            await asyncio.sleep(0.05)
+
+    @property
+    def has_ended(self):
+        return self.process.returncode is not None
 
     async def stop(self, signal_number):
         """Sends the signal from outside, and returns the code when PID 1 has ended."""
-        begun = time.monotonic()
+        self.told_at = time.monotonic()
         os.kill(self.pid1, signal_number)
         self.told.set()
         code = await self.process.wait()
-        self.stop_seconds = time.monotonic() - begun
+        self.stop_seconds = time.monotonic() - self.told_at
         return code
 
     async def kill(self):
-        if self.process.returncode is None:
+        if not self.has_ended:
             os.kill(self.pid1, signal.SIGKILL)
             await self.process.wait()

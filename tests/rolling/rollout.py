@@ -15,6 +15,8 @@ from servers import PORT
 LOOK = 0.1
 # Replicas of one server that may be ending at the same time.
 ENDING = 4
+# By so many seconds the rig itself may be late before it says so.
+PUNCTUAL = 0.5
 STARTS_WITHIN = 20
 
 
@@ -46,8 +48,11 @@ class Rollout:
         self.random = random.Random(f"{options.seed} {variant.name}")
         self.log = logging.getLogger(variant.name)
         self.endpoint_controllers = set()
+        # Where this machine kept the rig from doing its part in time, in words.
+        self.delays = []
 
     async def run(self):
+        clock = asyncio.create_task(self.watch_the_clock())
         try:
             await self.balancer.start()
             async with asyncio.TaskGroup() as group:
@@ -76,7 +81,7 @@ class Rollout:
                 result.proxy_failures = sum(
                     sum(proxy[backend].values()) for backend in self.balancer.backends(name))
         finally:
-            for task in self.endpoint_controllers:
+            for task in (clock, *self.endpoint_controllers):
                 task.cancel()
             for replica in self.replicas:
                 if replica.process:
@@ -115,9 +120,16 @@ class Rollout:
         else:
             await replica.told.wait()
         self.log.info("%s seen as not ready", replica.name)
+        if replica.told_at is None:
+            self.results[replica.server.name].faults.append(f"{replica.name} went by itself")
+            return
         await asyncio.sleep(replica.lag)
         await self.balancer.take_out(replica)
         self.log.info("%s out of rotation", replica.name)
+        after = time.monotonic() - replica.told_at
+        if after > replica.lag + PUNCTUAL:
+            self.delays.append(f"{replica.name} was to leave the rotation {replica.lag:g} s after "
+                               f"its signal and left after {after:.1f} s")
 
     async def is_ready(self, replica):
         # castoff without checks is ready with its program, which may not listen yet: a Pod has a
@@ -125,6 +137,14 @@ class Rollout:
         if self.variant.is_castoff and not await replica.is_ready():
             return False
         return await replica.serves()
+
+    async def watch_the_clock(self):
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(LOOK)
+            stood = time.monotonic() - before - LOOK
+            if stood > PUNCTUAL:
+                self.delays.append(f"the rig stood still for {stood:.1f} s")
 
     async def update(self, server, position, serving):
         """A rolling update with one replica more than wanted: a new one first, then the oldest

@@ -2,8 +2,8 @@
 import subprocess
 
 # What a drain has in hand over the latest endpoint controller: the time in which requests that
-# are under way when a replica leaves the rotation come to their end.
-MARGIN = 1.0
+# are under way when a replica leaves the rotation come to their end, and what a busy machine adds.
+MARGIN = 2.0
 # A container's time for its own stop, after the drain.
 STOP_TIME = 10.0
 
@@ -45,7 +45,7 @@ def make(castoff, lags):
     """All variants, for an endpoint controller that is as late as `lags` say."""
     # The load balancer is told no later than this after the signal.
     latest = max(lags) + MARGIN
-    longest = latest + 3 * MARGIN
+    longest = latest + MARGIN
     fixed = {"CASTOFF_DRAIN_DELAY": milliseconds(latest)}
     adaptive = {"CASTOFF_DRAIN_DELAY": "1s", "CASTOFF_DRAIN_QUIET": "1s",
                 "CASTOFF_DRAIN_MAX": milliseconds(longest)}
