@@ -64,6 +64,8 @@ class Balancer:
         self.ports = {name: 8100 + i for i, name in enumerate(servers)}
         self.tcp_ports = {name: 8200 + i for i, name in enumerate(servers)}
         self.process = None
+        # Its socket has a short queue, and asyncio takes a full one for a connection.
+        self.line = asyncio.Lock()
 
     async def start(self):
         config = CONFIG.format(directory=self.directory) + "".join(
@@ -85,12 +87,13 @@ class Balancer:
             return False
 
     async def ask(self, command):
-        reader, writer = await asyncio.open_unix_connection(str(self.directory / "socket"))
-        try:
-            writer.write(f"{command}\n".encode())
-            return (await reader.read()).decode().strip()
-        finally:
-            writer.close()
+        async with self.line:
+            reader, writer = await asyncio.open_unix_connection(str(self.directory / "socket"))
+            try:
+                writer.write(f"{command}\n".encode())
+                return (await reader.read()).decode().strip()
+            finally:
+                writer.close()
 
     async def tell(self, command, expected=""):
         answer = await self.ask(command)
