@@ -20,7 +20,7 @@ def row(variant, name, results):
 def table(outcome):
     rows = [COLUMNS]
     for variant, results in outcome.items():
-        rows += [row(variant, result.server, results=[result]) for result in results]
+        rows += [row(variant, result.server, [result]) for result in results]
         rows.append(row(variant, "all", results))
     widths = [max(len(str(cells[i])) for cells in rows) for i in range(len(COLUMNS))]
     lines = []

@@ -7,7 +7,7 @@ import signal
 import time
 
 from balancer import Balancer
-from load import Load
+from load import Counts, Load
 from replicas import Replica
 from servers import PORT
 
@@ -24,8 +24,8 @@ STARTS_WITHIN = 20
 class Result:
     """What happened to one server under one variant."""
     server: str
-    keep_alive: object = None
-    close: object = None
+    keep_alive: Counts | None = None
+    close: Counts | None = None
     stop_seconds: list[float] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
     proxy_failures: int = 0
@@ -130,6 +130,10 @@ class Rollout:
         if after > replica.lag + PUNCTUAL:
             self.delays.append(f"{replica.name} was to leave the rotation {replica.lag:g} s after "
                                f"its signal and left after {after:.1f} s")
+        # A kubelet goes on asking to the end. That is no traffic of the program's.
+        while self.variant.is_castoff and not replica.has_ended:
+            await replica.is_ready()
+            await asyncio.sleep(1)
 
     async def is_ready(self, replica):
         # castoff without checks is ready with its program, which may not listen yet: a Pod has a

@@ -1,6 +1,8 @@
 """What is compared: the ways to supervise a server, and the settings of each."""
 import subprocess
 
+NAMES = ("tini", "fixed", "adaptive")
+
 # What a drain has in hand over the latest endpoint controller: the time in which requests that
 # are under way when a replica leaves the rotation come to their end, and what a busy machine adds.
 MARGIN = 2.0
