@@ -27,7 +27,8 @@ global
 defaults
   retries 0
   no option redispatch
-  timeout connect 1s
+  # More than the second after which TCP repeats a first packet that got lost.
+  timeout connect 2s
   timeout client 60s
   timeout server 5s
   timeout queue 1s

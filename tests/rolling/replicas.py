@@ -33,7 +33,9 @@ async def call(*command):
 
 async def make_bridge():
     await call("ip", "link", "set", "lo", "up")
-    await call("ip", "link", "add", BRIDGE, "type", "bridge")
+    # With an address of its own: else it takes the lowest of its ports', which come and go, and a
+    # replica's answers go to the one that it was.
+    await call("ip", "link", "add", BRIDGE, "address", "02:00:00:00:00:01", "type", "bridge")
     await call("ip", "address", "add", OWN_ADDRESS, "dev", BRIDGE)
     await call("ip", "link", "set", BRIDGE, "up")
 

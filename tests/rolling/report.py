@@ -2,19 +2,21 @@
 from statistics import mean
 
 COLUMNS = ("variant", "server", "stops", "keep-alive", "failed", "close", "failed",
-           "proxy errors", "mean stop", "max stop")
+           "proxy errors", "mean lag", "mean stop", "max stop")
 
 
 def row(variant, name, results):
-    times = [seconds for result in results for seconds in result.stop_seconds]
+    # A short run may have no stop of some server.
+    times = [seconds for result in results for seconds in result.stop_seconds] or [0]
+    lags = [seconds for result in results for seconds in result.lags] or [0]
     return (
-        variant, name, len(times),
+        variant, name, sum(len(result.stop_seconds) for result in results),
         sum(result.keep_alive.requests for result in results),
         sum(result.keep_alive.failed for result in results),
         sum(result.close.requests for result in results),
         sum(result.close.failed for result in results),
         sum(result.proxy_failures for result in results),
-        f"{mean(times):.2f} s" if times else "-", f"{max(times):.2f} s" if times else "-")
+        *(f"{value:.2f} s" for value in (mean(lags), mean(times), max(times))))
 
 
 def table(outcome):

@@ -128,8 +128,8 @@ class Rollout:
         self.log.info("%s out of rotation", replica.name)
         after = time.monotonic() - replica.told_at
         if after > replica.lag + PUNCTUAL:
-            self.delays.append(f"{replica.name} was to leave the rotation {replica.lag:g} s after "
-                               f"its signal and left after {after:.1f} s")
+            self.note_delay(f"{replica.name} was to leave the rotation {replica.lag:g} s after "
+                            f"its signal and left after {after:.1f} s")
         # A kubelet goes on asking to the end. That is no traffic of the program's.
         while self.variant.is_castoff and not replica.has_ended:
             await replica.is_ready()
@@ -148,7 +148,11 @@ class Rollout:
             await asyncio.sleep(LOOK)
             stood = time.monotonic() - before - LOOK
             if stood > PUNCTUAL:
-                self.delays.append(f"the rig stood still for {stood:.1f} s")
+                self.note_delay(f"the rig stood still for {stood:.1f} s")
+
+    def note_delay(self, words):
+        self.log.info("rig: %s", words)
+        self.delays.append(words)
 
     async def update(self, server, position, serving):
         """A rolling update with one replica more than wanted: a new one first, then the oldest
