@@ -143,6 +143,7 @@ fn setting(config: &Config, own_port: Option<u16>) -> Setting {
         proc_root: config.proc_root.clone(),
         restart_limit: Some(config.restart.limit).filter(|limit| *limit > 0),
         drain_ports: config.drain_ports.clone(),
+        drains_by_traffic: config.stop_plan.drain.is_adaptive(),
         own_port,
     }
 }

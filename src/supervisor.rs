@@ -55,6 +55,7 @@ pub(crate) struct Setting {
     pub(crate) proc_root: PathBuf,
     pub(crate) restart_limit: Option<u32>,
     pub(crate) drain_ports: Ports,
+    pub(crate) drains_by_traffic: bool,
     /// The port of castoff's own endpoints.
     pub(crate) own_port: Option<u16>,
 }
@@ -396,7 +397,7 @@ impl Supervisor {
     }
 
     fn look(&mut self) {
-        let look = self.traffic.look();
+        let look = self.traffic.look(self.setting.drains_by_traffic);
         self.on(Event::TrafficSeen(look));
         let late = self.lifecycle.late_arrivals();
         self.status.send_modify(|status| {

@@ -18,10 +18,13 @@ use crate::system::tree;
 pub(crate) type Accepted = Rc<Cell<u64>>;
 
 pub(super) struct Traffic {
-    watch: Watch,
-    observer: Observer,
+    ports: Ports,
+    own_port: Option<u16>,
     accepted: Accepted,
     proc_root: PathBuf,
+    /// Made at the first look: most of a life needs none.
+    watch: Option<Watch>,
+    observer: Observer,
     was_told: bool,
 }
 
@@ -32,25 +35,34 @@ impl Traffic {
         accepted: Accepted,
         proc_root: PathBuf,
     ) -> Self {
-        let watch = Watch::new(ports, own_port, proc_root.clone());
-        Self { watch, observer: Observer::default(), accepted, proc_root, was_told: false }
+        let (watch, observer) = (None, Observer::default());
+        Self { ports, own_port, accepted, proc_root, watch, observer, was_told: false }
     }
 
     /// Finds out which ports the tree listens on. Without a usable /proc none
     /// is found, and the traffic remains unknown.
     pub(super) fn learn_ports(&mut self) {
         if let Some(pids) = tree::pids(&self.proc_root) {
-            self.watch.learn(&pids);
+            self.watch().learn(&pids);
         }
     }
 
-    /// `None`: it cannot be seen. That is logged once.
-    pub(super) fn look(&mut self) -> Option<Look> {
-        let snapshot = self.watch.look(self.accepted.get());
+    /// `None`: it cannot be seen. Where that matters it is logged, once.
+    pub(super) fn look(&mut self, matters: bool) -> Option<Look> {
+        let accepted = self.accepted.get();
+        let snapshot = self.watch().look(accepted);
         let look = self.observer.observe(snapshot, Instant::now());
-        if look.is_none() && !std::mem::replace(&mut self.was_told, true) {
+        if matters && look.is_none() && !std::mem::replace(&mut self.was_told, true) {
             events::traffic_unknown("neither sock_diag nor /proc tells of the child's sockets");
         }
         look
+    }
+
+    fn watch(&mut self) -> &mut Watch {
+        self.watch.get_or_insert_with(|| {
+            let proc_root = tree::own_proc(&self.proc_root);
+            let proc_root = proc_root.unwrap_or_else(|| self.proc_root.clone());
+            Watch::new(self.ports.clone(), self.own_port, proc_root)
+        })
     }
 }

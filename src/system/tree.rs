@@ -8,7 +8,7 @@
 mod processes;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -106,6 +106,12 @@ fn tell(proc: &Proc, process: &Process, family: &HashSet<i32>, signal: Signal) -
 /// Where there is nothing to walk, what is left is the group that castoff made.
 fn signal_group(child: Option<Pid>, signal: Signal) {
     let _ = child.map(|child| send(-child.as_raw(), signal));
+}
+
+/// The proc file system that shows castoff's own pid namespace: the one below
+/// `proc_root`, else the usual one.
+pub(crate) fn own_proc(proc_root: &Path) -> Option<PathBuf> {
+    Proc::own(proc_root).map(Proc::into_path)
 }
 
 /// Whether there is a proc file system by which descendants can be found.

@@ -131,7 +131,7 @@ in_both_places! {
             ("signal_received", sender),
             ("signal_forwarded", "INFO signal:string target_pid:number"),
             ("orphan_reaped", "DEBUG pid:number exit_code:number"),
-            ("drain_finished", "INFO waited_ms:number reason:string"),
+            ("drain_finished", "INFO waited_ms:number reason:string connections:number"),
             ("child_exited", "INFO child_pid:number exit_code:number uptime_ms:number \
               reason:string"),
             ("exiting", "INFO exit_code:number stop_ms:number"),

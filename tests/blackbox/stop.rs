@@ -159,19 +159,20 @@ in_both_places! {
         assert!(castoff.told_ms("exiting", "stop_ms") >= 400);
         assert_eq!(tree.iter().filter(|pid| process::is_running(**pid)).count(), 0);
         let story = story(&castoff);
-        assert_eq!(story[..7], [
+        assert_eq!(story[..8], [
             "starting -> serving: child_ready",
             "received SIGTERM",
             "serving -> draining: stop_requested",
             "drained: delay",
             "draining -> stopping: drain_delay",
             "told the child SIGTERM",
+            "left: stubborn stubborn stubborn",
             "stopping -> killing: deadline",
         ]);
-        assert_eq!(story[7], "child killed_at_deadline: SIGKILL");
+        assert_eq!(story[8], "child killed_at_deadline: SIGKILL");
         // Whether the companions were reaped with the child or after it is chance.
-        assert!(matches!(&*story[8], "killing -> exited: child_exited" | "killing -> exited: tree_gone"), "{story:?}");
-        assert_eq!(story[9..], ["exiting 137"]);
+        assert!(matches!(&*story[9], "killing -> exited: child_exited" | "killing -> exited: tree_gone"), "{story:?}");
+        assert_eq!(story[10..], ["exiting 137"]);
     }
 
     fn a_second_stop_signal_skips_the_drain_and_a_third_kills(place) {
@@ -195,6 +196,7 @@ in_both_places! {
             "told the child SIGINT",
             "received SIGTERM",
             "stopping -> killing: third_signal",
+            "left: print_signals",
             "child killed_at_deadline: SIGKILL",
             "killing -> exited: child_exited",
             "exiting 137",
@@ -323,9 +325,10 @@ in_both_places! {
         assert!(begun.elapsed() >= Duration::from_millis(200), "{:?}", begun.elapsed());
         assert!(!process::is_running(daemon));
         assert_eq!(scratch.read("daemon").matches("SIGTERM").count(), 1);
-        assert_eq!(ending(&castoff, 5), [
+        assert_eq!(ending(&castoff, 6), [
             "child exited: 7",
             "sweeping: child_exited",
+            "left: forker",
             "sweeping -> killing: deadline",
             "killing -> exited: tree_gone",
             "exiting 7",
@@ -407,12 +410,13 @@ in_both_places! {
         castoff.signal(libc::SIGINT);
         assert_eq!(castoff.wait(), Ended::Code(7));
         assert!(!process::is_running(daemon));
-        assert_eq!(ending(&castoff, 7), [
+        assert_eq!(ending(&castoff, 8), [
             "sweeping: child_exited",
             "received SIGTERM",
             "received SIGTERM",
             "received SIGINT",
             "sweeping -> killing: third_signal",
+            "left: forker",
             "killing -> exited: tree_gone",
             "exiting 7",
         ]);

@@ -63,6 +63,10 @@ impl Proc {
             .map(|root| Self(root.to_path_buf()))
     }
 
+    pub(super) fn into_path(self) -> PathBuf {
+        self.0
+    }
+
     fn file(&self, pid: i32, name: &str) -> PathBuf {
         self.0.join(format!("{pid}/{name}"))
     }

@@ -29,6 +29,13 @@ fn told(event: &Value) -> String {
             let by = if event["signal"].is_null() { "exit_code" } else { "signal" };
             format!("child {}: {}", field("reason"), field(by))
         }
+        "survivors" => {
+            let listed = event["list"].as_array().expect("an array");
+            let names: Vec<_> =
+                listed.iter().filter_map(|entry| entry["command"].as_str()).collect();
+            assert_eq!(field("count"), names.len().to_string());
+            format!("left: {}", names.join(" "))
+        }
         "exiting" => format!("exiting {}", field("exit_code")),
         // What a story does not expect is shown as it came.
         _ => event.to_string(),
