@@ -70,7 +70,7 @@ impl Drain {
 
     /// When something is to be done: a look, or the end.
     pub(crate) fn due_at(&self) -> Instant {
-        self.look_due_at.map_or(self.max_until(), |at| at.min(self.max_until()))
+        self.look_due_at.map_or_else(|| self.max_until(), |at| at.min(self.max_until()))
     }
 
     /// Whether a look is due that could still matter.
