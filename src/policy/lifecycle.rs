@@ -32,6 +32,8 @@
 //! killing  -> exited    : child_exited | tree_gone | gave_up
 //! ```
 
+mod end;
+mod stop;
 mod words;
 
 use std::time::{Duration, Instant};
@@ -41,29 +43,18 @@ pub(crate) use words::{
 };
 
 use super::drain::{Drain, DrainEnd};
-use super::exit::{CASTOFF_FAILED, ExitReason};
-use super::hooks::{Hook, HookEnd, RunningHook};
+use super::exit::ExitReason;
+use super::hooks::{Hook, RunningHook};
 use super::late::{Arrivals, Late};
 use super::restart::{Attempt, Backoff};
 use super::signal::Signal;
 use super::status::PhaseName;
-use super::stop_plan::{DrainPlan, ReadinessOnStop, StopSignal};
+use super::stop_plan::ReadinessOnStop;
 use super::traffic::Look;
 
 /// How long after a SIGKILL what has escaped it, by being forked at that
 /// moment, gets another.
 const STRIKE_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What a pre-start hook gets between SIGTERM and SIGKILL when a stop is asked
-/// for: nothing serves yet, and nobody waits.
-const HOOK_FAREWELL: Duration = Duration::from_millis(500);
-
-/// CASTOFF_HANG_SIGNAL comes this long before the kill.
-const HANG_LEAD: Duration = Duration::from_secs(1);
-
-/// Who is left is listed this long before the kill, which must not wait for it:
-/// to look at thousands of processes takes some time.
-const LIST_LEAD: Duration = Duration::from_millis(100);
 
 /// A waiting phase says until when; `DeadlineReached` is a no-op before.
 #[derive(Clone, Copy, Debug)]
@@ -286,65 +277,6 @@ impl Lifecycle {
         }
     }
 
-    fn stop_requested(&mut self, signal: Signal, now: Instant) -> Outcome {
-        let stop = self.stop.get_or_insert(StopRequest { at: now, count: 0 });
-        stop.count += 1;
-        let (count, asked_at) = (stop.count, stop.at);
-        self.restart = None;
-        match self.phase {
-            Phase::Starting | Phase::Serving if self.child.is_up => self.begin_stop(signal, now),
-            Phase::Preparing | Phase::Starting | Phase::Serving => {
-                // What an unprepared program would have ended with.
-                let code = ExitReason::Signal(signal).code();
-                self.failure = Some(self.rules.exit_map.apply(code));
-                let until = self.rules.stop_plan.deadline(asked_at).min(now + HOOK_FAREWELL);
-                self.sweep(until, Scope::Everything, Cause::StopRequested, now)
-            }
-            Phase::BackingOff { .. } => self.nobody_left(Cause::StopRequested, now),
-            Phase::Draining { .. } => {
-                self.tell_child(signal, Cause::Drained(DrainEnd::SecondSignal), now)
-            }
-            Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Concluding if count >= 3 => {
-                self.kill(Cause::ThirdSignal, now)
-            }
-            Phase::Stopping { .. } => {
-                // The drain is over: the program may know what a second one means.
-                let passed_on = self.stop_signal(signal).map(Action::SignalChild);
-                Outcome::act(passed_on.into_iter().collect())
-            }
-            Phase::Concluding => {
-                let latest = self.rules.stop_plan.last_call(asked_at);
-                self.hook = self.hook.map(|hook| hook.until_at_most(latest));
-                Outcome::default()
-            }
-            Phase::Sweeping { .. } | Phase::Killing { .. } | Phase::Exited => Outcome::default(),
-        }
-    }
-
-    /// The first stop request to a child that runs.
-    fn begin_stop(&mut self, signal: Signal, now: Instant) -> Outcome {
-        // A child that never served has no traffic to lose.
-        let plan = match self.phase {
-            Phase::Serving => self.rules.stop_plan.drain,
-            _ => DrainPlan::fixed(Duration::ZERO),
-        };
-        if plan.max.is_zero() && !self.rules.hooks.has_pre_stop {
-            return self.tell_child(signal, Cause::StopRequested, now);
-        }
-        let mut actions = vec![Action::LearnPorts];
-        if self.rules.hooks.has_pre_stop {
-            // The child keeps at least as much time as the reserve has.
-            let reserve = self.rules.stop_plan.reserve;
-            let latest = self.rules.stop_plan.deadline(now).checked_sub(reserve).unwrap_or(now);
-            let until = latest.max(now).min(now + self.rules.hooks.timeout);
-            self.hook = Some(RunningHook::new(until));
-            actions.push(Action::StartHook(Hook::PreStop));
-        }
-        let drain = Drain::new(plan, now);
-        let draining = Phase::Draining { drain, signal, over: None };
-        self.go(draining, Cause::StopRequested, now, actions)
-    }
-
     fn deadline_reached(&mut self, now: Instant) -> Outcome {
         if let Some(hook) = self.hook.as_mut().filter(|hook| hook.is_due(now)) {
             hook.has_timed_out = true;
@@ -398,68 +330,6 @@ impl Lifecycle {
         Outcome::act(vec![action])
     }
 
-    fn child_exited(&mut self, reason: ExitReason, is_last: bool, now: Instant) -> Outcome {
-        self.child.is_up = false;
-        self.child.exit = Some(reason);
-        if self.stop.is_none() && matches!(self.phase, Phase::Starting | Phase::Serving) {
-            let code = self.rules.exit_map.apply(reason.code());
-            self.restart = self.backoff.after(code, self.uptime(now));
-        }
-        match self.phase {
-            _ if is_last => self.nobody_left(Cause::ChildExited, now),
-            // It is struck until nobody is left.
-            Phase::Killing { .. } => Outcome::default(),
-            _ => {
-                let begun_at = self.stop.map_or(now, |stop| stop.at);
-                let until = self.rules.stop_plan.deadline(begun_at);
-                self.sweep(until, self.scope(), Cause::ChildExited, now)
-            }
-        }
-    }
-
-    fn start_failed(&mut self, code: u8, now: Instant) -> Outcome {
-        self.failure = Some(code);
-        if self.child.started_at.is_some() {
-            // It has run before: the image is being replaced, or a limit is met.
-            self.restart = self.backoff.after(code, Duration::ZERO);
-            return self.nobody_left(Cause::StartFailed, now);
-        }
-        self.leave(Cause::StartFailed, now)
-    }
-
-    fn hook_finished(&mut self, end: HookEnd, is_last: bool, now: Instant) -> Outcome {
-        let Some(hook) = self.hook.take() else { return Outcome::default() };
-        match self.phase {
-            Phase::Preparing => match hook.failure(end) {
-                None => self.start_child(),
-                Some(code) => {
-                    self.failure = Some(code);
-                    if is_last {
-                        return self.exit(Cause::PreStartFailed, now);
-                    }
-                    self.leave(Cause::PreStartFailed, now)
-                }
-            },
-            Phase::Draining { .. } => self.settle_drain(Some(Cause::PreStopFinished), now),
-            Phase::Concluding if is_last => self.exit(Cause::PostStopFinished, now),
-            Phase::Concluding => self.kill(Cause::PostStopFinished, now),
-            _ => Outcome::default(),
-        }
-    }
-
-    /// It gets SIGKILL, and is not waited for: not even that ends every process.
-    fn hook_timed_out(&mut self, now: Instant) -> Outcome {
-        match self.phase {
-            Phase::Preparing => {
-                self.failure = Some(CASTOFF_FAILED);
-                self.leave(Cause::PreStartFailed, now)
-            }
-            Phase::Draining { .. } => self.settle_drain(Some(Cause::PreStopFinished), now),
-            Phase::Concluding => self.kill(Cause::Deadline, now),
-            _ => Outcome::default(),
-        }
-    }
-
     fn traffic_seen(&mut self, look: Option<Look>, now: Instant) -> Outcome {
         let begun_at = self.look_begun_at;
         match &mut self.phase {
@@ -475,57 +345,9 @@ impl Lifecycle {
         }
     }
 
-    /// Tells the child when both the drain and the pre-stop hook are over; with
-    /// `cause` when it was the hook that came last.
-    fn settle_drain(&mut self, cause: Option<Cause>, now: Instant) -> Outcome {
-        let Phase::Draining { drain, signal, over } = &mut self.phase else {
-            return Outcome::default();
-        };
-        let was_over = over.is_some();
-        *over = over.or_else(|| drain.end(now));
-        match *over {
-            Some(end) if self.hook.is_none_or(|hook| hook.has_timed_out) => {
-                let signal = *signal;
-                let of_drain = Cause::Drained(end);
-                let cause = cause.filter(|_| was_over).unwrap_or(of_drain);
-                self.tell_child(signal, cause, now)
-            }
-            _ => Outcome::default(),
-        }
-    }
-
     fn look(&mut self, now: Instant) -> Outcome {
         self.look_begun_at = now;
         Outcome::act(vec![Action::Look])
-    }
-
-    /// Nobody is left, or nobody who counts: what comes next.
-    fn nobody_left(&mut self, cause: Cause, now: Instant) -> Outcome {
-        if let Some(attempt) = self.restart.take() {
-            let until = now + attempt.delay;
-            let actions = vec![Action::AnnounceRestart(attempt)];
-            return self.go(Phase::BackingOff { until }, cause, now, actions);
-        }
-        let until = self.stop.map_or(now + self.rules.hooks.timeout, |stop| {
-            self.rules.stop_plan.last_call(stop.at).min(now + self.rules.hooks.timeout)
-        });
-        let has_run = self.child.started_at.is_some();
-        let is_wanted = self.rules.hooks.has_post_stop && has_run && !self.was_concluded;
-        if !(is_wanted && until > now) {
-            return self.exit(cause, now);
-        }
-        self.was_concluded = true;
-        let actions = self.start_hook(Hook::PostStop, until).actions;
-        self.go(Phase::Concluding, cause, now, actions)
-    }
-
-    /// Ends before the child was ever started; its hook may have left somebody.
-    fn leave(&mut self, cause: Cause, now: Instant) -> Outcome {
-        if !self.rules.hooks.has_pre_start {
-            return self.exit(cause, now);
-        }
-        let until = self.rules.stop_plan.deadline(self.stop.map_or(now, |stop| stop.at));
-        self.sweep(until, Scope::Everything, cause, now)
     }
 
     fn start_child(&mut self) -> Outcome {
@@ -536,105 +358,6 @@ impl Lifecycle {
     fn start_hook(&mut self, hook: Hook, until: Instant) -> Outcome {
         self.hook = Some(RunningHook::new(until));
         Outcome::act(vec![Action::StartHook(hook)])
-    }
-
-    fn stop_signal(&self, received: Signal) -> Option<Signal> {
-        match self.rules.stop_signal {
-            StopSignal::Received => self.rules.rewrite.apply(received),
-            StopSignal::Fixed(signal) => Some(signal),
-        }
-    }
-
-    fn tell_child(&mut self, received: Signal, cause: Cause, now: Instant) -> Outcome {
-        let mut actions = Vec::new();
-        if cause == Cause::StopRequested {
-            actions.push(Action::LearnPorts);
-        }
-        if self.hook.is_some_and(|hook| !hook.has_timed_out) {
-            actions.push(Action::KillHook);
-        }
-        actions.extend(self.stop_signal(received).map(Action::SignalChild));
-        if self.child.is_stopped {
-            // A stopped process takes no signal but SIGKILL before SIGCONT.
-            actions.push(Action::ContinueChild);
-        }
-        self.child.was_told = true;
-        let asked_at = self.stop.map_or(now, |stop| stop.at);
-        let until = self.rules.stop_plan.deadline(asked_at);
-        self.go(Phase::Stopping { until, late: Late::new(now) }, cause, now, actions)
-    }
-
-    fn sweep(&mut self, until: Instant, scope: Scope, cause: Cause, now: Instant) -> Outcome {
-        let actions = [Signal::TERM, Signal::CONT].map(|signal| Action::SignalTree(signal, scope));
-        self.go(Phase::Sweeping { until }, cause, now, actions.to_vec())
-    }
-
-    /// Three quarters of the reserve are for the killed to vanish, the rest is
-    /// for castoff to end before the platform's own SIGKILL.
-    fn kill(&mut self, cause: Cause, now: Instant) -> Outcome {
-        self.child.was_killed |= self.child.is_up;
-        let reserve = self.rules.stop_plan.reserve;
-        let mut give_up_at = now + reserve * 3 / 4;
-        if let Some(stop) = self.stop {
-            give_up_at = give_up_at.min(self.rules.stop_plan.last_moment(stop.at));
-        }
-        let give_up_at = give_up_at.max(now + STRIKE_INTERVAL);
-        let until = now + STRIKE_INTERVAL;
-        let mut actions = Vec::new();
-        if !std::mem::replace(&mut self.were_survivors_listed, true) {
-            actions.push(Action::ListSurvivors);
-        }
-        actions.push(Action::SignalTree(Signal::KILL, self.scope()));
-        self.go(Phase::Killing { until, give_up_at }, cause, now, actions)
-    }
-
-    fn exit(&mut self, cause: Cause, now: Instant) -> Outcome {
-        let child_code = || {
-            let reason = self.child.exit.unwrap_or(ExitReason::Signal(Signal::KILL));
-            self.rules.exit_map.apply(reason.code())
-        };
-        let has_obeyed = self.stop.is_some() && !self.child.is_up && !self.child.was_killed;
-        let stopped_code = self.rules.stopped_exit_code.filter(|_| has_obeyed);
-        let code = stopped_code.or(self.failure).unwrap_or_else(child_code);
-        self.go(Phase::Exited, cause, now, vec![Action::Exit(code)])
-    }
-
-    /// Who is meant by the tree: a restart must spare whoever is in the
-    /// container to find out why.
-    fn scope(&self) -> Scope {
-        if self.restart.is_some() { Scope::Descendants } else { Scope::Everything }
-    }
-
-    fn uptime(&self, now: Instant) -> Duration {
-        self.child.started_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
-    }
-
-    /// What comes before a kill at `until`: the hang signal, then the list of
-    /// the survivors; `until` itself when both have been. A budget that is shorter
-    /// than their lead is divided.
-    fn warn_at(&self, until: Instant) -> Instant {
-        let left = until.saturating_duration_since(self.entered_at);
-        let lead = if self.rules.hang_signal.is_some() && !self.was_hang_sent {
-            HANG_LEAD.min(left / 2)
-        } else if !self.were_survivors_listed {
-            LIST_LEAD.min(left / 4)
-        } else {
-            Duration::ZERO
-        };
-        until.checked_sub(lead).unwrap_or(until)
-    }
-
-    fn warn(&mut self, until: Instant, now: Instant) -> Outcome {
-        let mut actions = Vec::new();
-        if let Some(signal) = self.rules.hang_signal.filter(|_| !self.was_hang_sent) {
-            self.was_hang_sent = true;
-            actions.push(Action::SignalTree(signal, self.scope()));
-        }
-        if now >= self.warn_at(until) && !self.were_survivors_listed {
-            self.were_survivors_listed = true;
-            actions.push(Action::ListSurvivors);
-        }
-        Outcome::act(actions)
     }
 
     fn go(&mut self, to: Phase, cause: Cause, now: Instant, actions: Vec<Action>) -> Outcome {

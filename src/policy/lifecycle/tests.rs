@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use super::stop::{HANG_LEAD, HOOK_FAREWELL, LIST_LEAD};
 use super::*;
-use crate::policy::exit::ExitMap;
-use crate::policy::hooks::HookRules;
+use crate::policy::exit::{CASTOFF_FAILED, ExitMap};
+use crate::policy::hooks::{HookEnd, HookRules};
 use crate::policy::restart::{Restart, RestartRules};
 use crate::policy::signal::Rewrite;
-use crate::policy::stop_plan::StopPlan;
+use crate::policy::stop_plan::{DrainPlan, StopPlan, StopSignal};
 
 const GRACE: Duration = Duration::from_secs(10);
 const RESERVE: Duration = Duration::from_secs(1);

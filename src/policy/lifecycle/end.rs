@@ -1,0 +1,139 @@
+//! What follows when a process has ended, or was never started: the sweep, the
+//! next start, castoff's own end.
+
+use std::time::{Duration, Instant};
+
+use super::{Action, Cause, Lifecycle, Outcome, Phase, Scope};
+use crate::policy::exit::{CASTOFF_FAILED, ExitReason};
+use crate::policy::hooks::{Hook, HookEnd};
+use crate::policy::signal::Signal;
+
+impl Lifecycle {
+    pub(super) fn child_exited(
+        &mut self,
+        reason: ExitReason,
+        is_last: bool,
+        now: Instant,
+    ) -> Outcome {
+        self.child.is_up = false;
+        self.child.exit = Some(reason);
+        if self.stop.is_none() && matches!(self.phase, Phase::Starting | Phase::Serving) {
+            let code = self.rules.exit_map.apply(reason.code());
+            self.restart = self.backoff.after(code, self.uptime(now));
+        }
+        match self.phase {
+            _ if is_last => self.nobody_left(Cause::ChildExited, now),
+            // It is struck until nobody is left.
+            Phase::Killing { .. } => Outcome::default(),
+            _ => {
+                let begun_at = self.stop.map_or(now, |stop| stop.at);
+                let until = self.rules.stop_plan.deadline(begun_at);
+                self.sweep(until, self.scope(), Cause::ChildExited, now)
+            }
+        }
+    }
+
+    pub(super) fn start_failed(&mut self, code: u8, now: Instant) -> Outcome {
+        self.failure = Some(code);
+        if self.child.started_at.is_some() {
+            // It has run before: the image is being replaced, or a limit is met.
+            self.restart = self.backoff.after(code, Duration::ZERO);
+            return self.nobody_left(Cause::StartFailed, now);
+        }
+        self.leave(Cause::StartFailed, now)
+    }
+
+    pub(super) fn hook_finished(&mut self, end: HookEnd, is_last: bool, now: Instant) -> Outcome {
+        let Some(hook) = self.hook.take() else { return Outcome::default() };
+        match self.phase {
+            Phase::Preparing => match hook.failure(end) {
+                None => self.start_child(),
+                Some(code) => {
+                    self.failure = Some(code);
+                    if is_last {
+                        return self.exit(Cause::PreStartFailed, now);
+                    }
+                    self.leave(Cause::PreStartFailed, now)
+                }
+            },
+            Phase::Draining { .. } => self.settle_drain(Some(Cause::PreStopFinished), now),
+            Phase::Concluding if is_last => self.exit(Cause::PostStopFinished, now),
+            Phase::Concluding => self.kill(Cause::PostStopFinished, now),
+            _ => Outcome::default(),
+        }
+    }
+
+    /// It gets SIGKILL, and is not waited for: not even that ends every process.
+    pub(super) fn hook_timed_out(&mut self, now: Instant) -> Outcome {
+        match self.phase {
+            Phase::Preparing => {
+                self.failure = Some(CASTOFF_FAILED);
+                self.leave(Cause::PreStartFailed, now)
+            }
+            Phase::Draining { .. } => self.settle_drain(Some(Cause::PreStopFinished), now),
+            Phase::Concluding => self.kill(Cause::Deadline, now),
+            _ => Outcome::default(),
+        }
+    }
+
+    /// Nobody is left, or nobody who counts: what comes next.
+    pub(super) fn nobody_left(&mut self, cause: Cause, now: Instant) -> Outcome {
+        if let Some(attempt) = self.restart.take() {
+            let until = now + attempt.delay;
+            let actions = vec![Action::AnnounceRestart(attempt)];
+            return self.go(Phase::BackingOff { until }, cause, now, actions);
+        }
+        let until = self.stop.map_or(now + self.rules.hooks.timeout, |stop| {
+            self.rules.stop_plan.last_call(stop.at).min(now + self.rules.hooks.timeout)
+        });
+        let has_run = self.child.started_at.is_some();
+        let is_wanted = self.rules.hooks.has_post_stop && has_run && !self.was_concluded;
+        if !(is_wanted && until > now) {
+            return self.exit(cause, now);
+        }
+        self.was_concluded = true;
+        let actions = self.start_hook(Hook::PostStop, until).actions;
+        self.go(Phase::Concluding, cause, now, actions)
+    }
+
+    /// Ends before the child was ever started; its hook may have left somebody.
+    fn leave(&mut self, cause: Cause, now: Instant) -> Outcome {
+        if !self.rules.hooks.has_pre_start {
+            return self.exit(cause, now);
+        }
+        let until = self.rules.stop_plan.deadline(self.stop.map_or(now, |stop| stop.at));
+        self.sweep(until, Scope::Everything, cause, now)
+    }
+
+    pub(super) fn sweep(
+        &mut self,
+        until: Instant,
+        scope: Scope,
+        cause: Cause,
+        now: Instant,
+    ) -> Outcome {
+        let actions = [Signal::TERM, Signal::CONT].map(|signal| Action::SignalTree(signal, scope));
+        self.go(Phase::Sweeping { until }, cause, now, actions.to_vec())
+    }
+
+    pub(super) fn exit(&mut self, cause: Cause, now: Instant) -> Outcome {
+        let child_code = || {
+            let reason = self.child.exit.unwrap_or(ExitReason::Signal(Signal::KILL));
+            self.rules.exit_map.apply(reason.code())
+        };
+        let has_obeyed = self.stop.is_some() && !self.child.is_up && !self.child.was_killed;
+        let stopped_code = self.rules.stopped_exit_code.filter(|_| has_obeyed);
+        let code = stopped_code.or(self.failure).unwrap_or_else(child_code);
+        self.go(Phase::Exited, cause, now, vec![Action::Exit(code)])
+    }
+
+    /// Who is meant by the tree: a restart must spare whoever is in the
+    /// container to find out why.
+    pub(super) fn scope(&self) -> Scope {
+        if self.restart.is_some() { Scope::Descendants } else { Scope::Everything }
+    }
+
+    fn uptime(&self, now: Instant) -> Duration {
+        self.child.started_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+}

@@ -1,0 +1,176 @@
+//! The stop: from the request over the drain and the child's signal to the
+//! kill.
+
+use std::time::{Duration, Instant};
+
+use super::{Action, Cause, Lifecycle, Outcome, Phase, STRIKE_INTERVAL, Scope, StopRequest};
+use crate::policy::drain::{Drain, DrainEnd};
+use crate::policy::exit::ExitReason;
+use crate::policy::hooks::{Hook, RunningHook};
+use crate::policy::late::Late;
+use crate::policy::signal::Signal;
+use crate::policy::stop_plan::{DrainPlan, StopSignal};
+
+/// What a pre-start hook gets between SIGTERM and SIGKILL when a stop is asked
+/// for: nothing serves yet, and nobody waits.
+pub(super) const HOOK_FAREWELL: Duration = Duration::from_millis(500);
+
+/// CASTOFF_HANG_SIGNAL comes this long before the kill.
+pub(super) const HANG_LEAD: Duration = Duration::from_secs(1);
+
+/// Who is left is listed this long before the kill, which must not wait for it:
+/// to look at thousands of processes takes some time.
+pub(super) const LIST_LEAD: Duration = Duration::from_millis(100);
+
+impl Lifecycle {
+    pub(super) fn stop_requested(&mut self, signal: Signal, now: Instant) -> Outcome {
+        let stop = self.stop.get_or_insert(StopRequest { at: now, count: 0 });
+        stop.count += 1;
+        let (count, asked_at) = (stop.count, stop.at);
+        self.restart = None;
+        match self.phase {
+            Phase::Starting | Phase::Serving if self.child.is_up => self.begin_stop(signal, now),
+            Phase::Preparing | Phase::Starting | Phase::Serving => {
+                // What an unprepared program would have ended with.
+                let code = ExitReason::Signal(signal).code();
+                self.failure = Some(self.rules.exit_map.apply(code));
+                let until = self.rules.stop_plan.deadline(asked_at).min(now + HOOK_FAREWELL);
+                self.sweep(until, Scope::Everything, Cause::StopRequested, now)
+            }
+            Phase::BackingOff { .. } => self.nobody_left(Cause::StopRequested, now),
+            Phase::Draining { .. } => {
+                self.tell_child(signal, Cause::Drained(DrainEnd::SecondSignal), now)
+            }
+            Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Concluding if count >= 3 => {
+                self.kill(Cause::ThirdSignal, now)
+            }
+            Phase::Stopping { .. } => {
+                // The drain is over: the program may know what a second one means.
+                let passed_on = self.stop_signal(signal).map(Action::SignalChild);
+                Outcome::act(passed_on.into_iter().collect())
+            }
+            Phase::Concluding => {
+                let latest = self.rules.stop_plan.last_call(asked_at);
+                self.hook = self.hook.map(|hook| hook.until_at_most(latest));
+                Outcome::default()
+            }
+            Phase::Sweeping { .. } | Phase::Killing { .. } | Phase::Exited => Outcome::default(),
+        }
+    }
+
+    /// The first stop request to a child that runs.
+    fn begin_stop(&mut self, signal: Signal, now: Instant) -> Outcome {
+        // A child that never served has no traffic to lose.
+        let plan = match self.phase {
+            Phase::Serving => self.rules.stop_plan.drain,
+            _ => DrainPlan::fixed(Duration::ZERO),
+        };
+        if plan.max.is_zero() && !self.rules.hooks.has_pre_stop {
+            return self.tell_child(signal, Cause::StopRequested, now);
+        }
+        let mut actions = vec![Action::LearnPorts];
+        if self.rules.hooks.has_pre_stop {
+            // The child keeps at least as much time as the reserve has.
+            let reserve = self.rules.stop_plan.reserve;
+            let latest = self.rules.stop_plan.deadline(now).checked_sub(reserve).unwrap_or(now);
+            let until = latest.max(now).min(now + self.rules.hooks.timeout);
+            self.hook = Some(RunningHook::new(until));
+            actions.push(Action::StartHook(Hook::PreStop));
+        }
+        let drain = Drain::new(plan, now);
+        let draining = Phase::Draining { drain, signal, over: None };
+        self.go(draining, Cause::StopRequested, now, actions)
+    }
+
+    /// Tells the child when both the drain and the pre-stop hook are over; with
+    /// `cause` when it was the hook that came last.
+    pub(super) fn settle_drain(&mut self, cause: Option<Cause>, now: Instant) -> Outcome {
+        let Phase::Draining { drain, signal, over } = &mut self.phase else {
+            return Outcome::default();
+        };
+        let was_over = over.is_some();
+        *over = over.or_else(|| drain.end(now));
+        match *over {
+            Some(end) if self.hook.is_none_or(|hook| hook.has_timed_out) => {
+                let signal = *signal;
+                let of_drain = Cause::Drained(end);
+                let cause = cause.filter(|_| was_over).unwrap_or(of_drain);
+                self.tell_child(signal, cause, now)
+            }
+            _ => Outcome::default(),
+        }
+    }
+
+    fn tell_child(&mut self, received: Signal, cause: Cause, now: Instant) -> Outcome {
+        let mut actions = Vec::new();
+        if cause == Cause::StopRequested {
+            actions.push(Action::LearnPorts);
+        }
+        if self.hook.is_some_and(|hook| !hook.has_timed_out) {
+            actions.push(Action::KillHook);
+        }
+        actions.extend(self.stop_signal(received).map(Action::SignalChild));
+        if self.child.is_stopped {
+            // A stopped process takes no signal but SIGKILL before SIGCONT.
+            actions.push(Action::ContinueChild);
+        }
+        self.child.was_told = true;
+        let asked_at = self.stop.map_or(now, |stop| stop.at);
+        let until = self.rules.stop_plan.deadline(asked_at);
+        self.go(Phase::Stopping { until, late: Late::new(now) }, cause, now, actions)
+    }
+
+    fn stop_signal(&self, received: Signal) -> Option<Signal> {
+        match self.rules.stop_signal {
+            StopSignal::Received => self.rules.rewrite.apply(received),
+            StopSignal::Fixed(signal) => Some(signal),
+        }
+    }
+
+    /// What comes before a kill at `until`: the hang signal, then the list of
+    /// the survivors; `until` itself when both have been. A budget that is shorter
+    /// than their lead is divided.
+    pub(super) fn warn_at(&self, until: Instant) -> Instant {
+        let left = until.saturating_duration_since(self.entered_at);
+        let lead = if self.rules.hang_signal.is_some() && !self.was_hang_sent {
+            HANG_LEAD.min(left / 2)
+        } else if !self.were_survivors_listed {
+            LIST_LEAD.min(left / 4)
+        } else {
+            Duration::ZERO
+        };
+        until.checked_sub(lead).unwrap_or(until)
+    }
+
+    pub(super) fn warn(&mut self, until: Instant, now: Instant) -> Outcome {
+        let mut actions = Vec::new();
+        if let Some(signal) = self.rules.hang_signal.filter(|_| !self.was_hang_sent) {
+            self.was_hang_sent = true;
+            actions.push(Action::SignalTree(signal, self.scope()));
+        }
+        if now >= self.warn_at(until) && !self.were_survivors_listed {
+            self.were_survivors_listed = true;
+            actions.push(Action::ListSurvivors);
+        }
+        Outcome::act(actions)
+    }
+
+    /// Three quarters of the reserve are for the killed to vanish, the rest is
+    /// for castoff to end before the platform's own SIGKILL.
+    pub(super) fn kill(&mut self, cause: Cause, now: Instant) -> Outcome {
+        self.child.was_killed |= self.child.is_up;
+        let reserve = self.rules.stop_plan.reserve;
+        let mut give_up_at = now + reserve * 3 / 4;
+        if let Some(stop) = self.stop {
+            give_up_at = give_up_at.min(self.rules.stop_plan.last_moment(stop.at));
+        }
+        let give_up_at = give_up_at.max(now + STRIKE_INTERVAL);
+        let until = now + STRIKE_INTERVAL;
+        let mut actions = Vec::new();
+        if !std::mem::replace(&mut self.were_survivors_listed, true) {
+            actions.push(Action::ListSurvivors);
+        }
+        actions.push(Action::SignalTree(Signal::KILL, self.scope()));
+        self.go(Phase::Killing { until, give_up_at }, cause, now, actions)
+    }
+}

@@ -1,0 +1,120 @@
+//! Signals in and on: what castoff receives, and what the child gets of it.
+//!
+//! A signal of CASTOFF_STOP_ON becomes an event, any other goes to the child at
+//! once. What the child gets when it is to stop is decided in `policy`.
+
+use super::Supervisor;
+use crate::log::events;
+use crate::policy::lifecycle::Event;
+use crate::policy::signal::Signal;
+use crate::system::signals::{Received, Sender};
+use crate::system::{Errno, Pid, kill, tree};
+
+/// How many signals are kept for a child that was not started yet. Standard
+/// signals are kept once each, as the kernel would.
+const EARLY_MAX: usize = 256;
+
+impl Supervisor {
+    pub(super) fn take_batch(&mut self) {
+        let mut batch = std::mem::take(&mut self.batch);
+        // Facts outrank requests, whatever the order in which the kernel tells
+        // them: a stop request must not meet a child that is taken for running
+        // although it stands still, or has ended by itself.
+        if batch.iter().any(|received| received.signal == Signal::CHLD) {
+            self.reap();
+        }
+        for received in batch.drain(..) {
+            if !received.is_about_a_child() {
+                self.on_signal(&received);
+            }
+        }
+        self.batch = batch;
+    }
+
+    fn on_signal(&mut self, received: &Received) {
+        let signal = received.signal;
+        if self.setting.stop_on.contains(&signal) {
+            self.status.send_modify(|status| status.signals_received.add(signal));
+            self.log_received(received);
+            self.on(Event::StopRequested(signal));
+            return;
+        }
+        // The signal first, then the word about it.
+        let forwarded = self.forward(received);
+        self.status.send_modify(|status| status.signals_received.add(signal));
+        self.log_received(received);
+        if let Some((signal, result)) = forwarded {
+            self.note_forwarded(signal, result);
+        }
+    }
+
+    /// Passes a signal on, as what CASTOFF_REWRITE makes of it.
+    pub(super) fn forward(&mut self, received: &Received) -> Option<(Signal, Result<i32, Errno>)> {
+        let signal = self.setting.rewrite.apply(received.signal)?;
+        let Some(child) = self.child.filter(|_| self.child_is_up) else {
+            self.keep(received);
+            return None;
+        };
+        let result = if received.signal == Signal::CONT && self.was_resumed(child) {
+            // ^Z has stopped the child's whole group.
+            kill::signal_child(child, true, signal)
+        } else {
+            kill::forward(child, self.setting.to_group, &Received { signal, ..*received })
+        };
+        Some((signal, result))
+    }
+
+    /// For a child that is still to come; a later one was not meant.
+    fn keep(&mut self, received: &Received) {
+        let is_pending = |early: &Received| early.signal == received.signal;
+        let is_merged = !received.signal.is_real_time() && self.early.iter().any(is_pending);
+        if self.child.is_none() && !is_merged && self.early.len() < EARLY_MAX {
+            self.early.push(*received);
+        }
+    }
+
+    /// A shell's `fg`, also of a castoff that was started in the background,
+    /// or `bg`; says whether castoff had suspended itself.
+    fn was_resumed(&mut self, child: Pid) -> bool {
+        if let Some(terminal) = &self.launcher.terminal {
+            terminal.hand_over(child);
+        }
+        std::mem::take(&mut self.is_suspended)
+    }
+
+    pub(super) fn signal_child(&self, signal: Signal, to_group: bool) {
+        if let Some(child) = self.child.filter(|_| self.child_is_up) {
+            self.note_forwarded(signal, kill::signal_child(child, to_group, signal));
+        }
+    }
+
+    pub(super) fn note_forwarded(&self, signal: Signal, result: Result<i32, Errno>) {
+        match result {
+            Ok(target) => {
+                self.status.send_modify(|status| status.signals_forwarded.add(signal));
+                events::signal_forwarded(signal, target);
+            }
+            Err(error) => {
+                let child = self.child.map_or(0, Pid::as_raw);
+                events::signal_forward_failed(signal, child, error.desc());
+            }
+        }
+    }
+
+    fn log_received(&self, received: &Received) {
+        // Looking the sender up takes five system calls.
+        if !events::has_signal_received() {
+            return;
+        }
+        let command;
+        let sender = match received.sender {
+            Sender::Outside { uid } => events::Sender::Outside { uid: Some(uid) },
+            Sender::Kernel => events::Sender::Kernel,
+            Sender::Process { pid, uid } => {
+                command = tree::command(&self.setting.proc_root, pid);
+                events::Sender::Process { pid, uid, command: command.as_deref() }
+            }
+        };
+        events::signal_received(received.signal, sender);
+    }
+}
