@@ -327,6 +327,14 @@ in_both_places! {
         }
     }
 
+    fn a_program_that_is_missing_after_pre_start_is_127(place) {
+        let castoff = castoff(place).hook("CASTOFF_PRE_START", "(setsid sleep 600 &)");
+        let mut castoff = castoff.env("CASTOFF_RESTART", "always").child("/no/such/program", [""; 0]).run();
+        assert_eq!(castoff.code(), 127);
+        castoff.log().wait_for_line("castoff: cannot run \"/no/such/program\": ");
+        assert!(whole_story(&castoff).contains(&"starting -> sweeping: start_failed".to_owned()));
+    }
+
     fn a_pre_start_hook_that_fails_leaves_nobody_behind(place) {
         let scratch = Scratch::new();
         let go = scratch.path("go");

@@ -10,6 +10,7 @@ use crate::support::{
 };
 
 /// castoff that restarts at once, and has no deadline that a test would reach.
+/// The longest delay is what makes no child seem to have recovered.
 fn castoff(place: Place, restart: &str) -> Castoff {
     Castoff::new(place)
         .env("CASTOFF_GRACE_PERIOD", "20m")
@@ -17,7 +18,7 @@ fn castoff(place: Place, restart: &str) -> Castoff {
         .env("CASTOFF_DRAIN_DELAY", "0")
         .env("CASTOFF_RESTART", restart)
         .env("CASTOFF_RESTART_MIN", "1ms")
-        .env("CASTOFF_RESTART_MAX", "20ms")
+        .env("CASTOFF_RESTART_MAX", "10m")
 }
 
 /// The same, but a child that has ended is waited for until the test ends.
@@ -371,7 +372,10 @@ in_both_places! {
         castoff.until_count("child_started", 10);
         let before = process::descriptors(castoff.pid);
         castoff.until_count("child_started", 110);
-        assert_eq!(process::descriptors(castoff.pid), before);
+        // It opens some for an instant.
+        wait_until("there are no more descriptors than before", || {
+            (process::descriptors(castoff.pid) <= before).then_some(())
+        });
         assert!(process::children(castoff.pid).len() < 10);
         castoff.signal(libc::SIGTERM);
         castoff.wait();
