@@ -759,7 +759,7 @@ in_both_places! {
     }
 
     fn pre_stop_may_kill_the_child(place) {
-        let script = "kill -9 $(cut -d\" \" -f1 /proc/$PPID/task/$PPID/children); echo done";
+        let script = "kill -9 $(cut -d\" \" -f1 /proc/$PPID/task/$PPID/children); exec sleep 600";
         let castoff = castoff(place).hook("CASTOFF_PRE_STOP", script);
         let mut castoff = castoff.child("sleep", ["600"]).start();
         castoff.until_serving().signal(libc::SIGTERM);
