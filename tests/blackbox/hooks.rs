@@ -725,8 +725,9 @@ in_both_places! {
             castoff.until_serving().signal(libc::SIGTERM);
             assert_eq!(castoff.wait(), Ended::Code(0), "{command}");
             assert_eq!(castoff.printed(), [(15, 0)]);
-            let story = story(&castoff);
-            assert_eq!(story[story.len() - 2..], ["stopping -> exited: child_exited", "exiting 0"]);
+            // A hook that was never started may still be on its way out.
+            let end = story(&castoff).pop();
+            assert_eq!(end.as_deref(), Some("exiting 0"), "{command}");
         }
     }
 
