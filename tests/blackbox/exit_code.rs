@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 
-use crate::support::{Castoff, Ended, Place, Scratch, in_both_places, process};
+use crate::support::{Castoff, Ended, Place, Scratch, in_both_places, process, wait_until};
 
 /// Runs a command of one word and gives castoff's code.
 #[track_caller]
@@ -183,6 +183,66 @@ in_both_places! {
         }
     }
 
+    fn a_child_that_was_stopped_in_time_has_the_code_that_was_set(place) {
+        for ending in ["exit 0", "exit 3", "exit 143", "kill -KILL $$"] {
+            let mut castoff = stopping(place, "20m", "5m", ending).start();
+            castoff.stdout().wait_for_line("ready");
+            castoff.until_serving().signal(libc::SIGTERM);
+            assert_eq!(castoff.code(), 77, "{ending}");
+        }
+        // Nor does it matter that the child never came to hear of it.
+        let mut castoff = stopping(place, "20m", "5m", "exit 3").env("CASTOFF_DRAIN_DELAY", "9m").start();
+        castoff.stdout().wait_for_line("ready");
+        castoff.until_serving().signal(libc::SIGTERM);
+        castoff.until_phase("draining");
+        process::signal(castoff.child(), libc::SIGTERM);
+        assert_eq!(castoff.code(), 77);
+    }
+
+    fn a_child_that_was_killed_has_its_own_code(place) {
+        // At the deadline, which is 300ms away.
+        let mut castoff = stopping(place, "10m", "599700ms", ":").start();
+        castoff.stdout().wait_for_line("ready");
+        castoff.until_serving().signal(libc::SIGTERM);
+        assert_eq!(castoff.code(), 78);
+        // By a third signal.
+        let mut castoff = stopping(place, "20m", "5m", ":").start();
+        castoff.stdout().wait_for_line("ready");
+        castoff.until_serving();
+        wait_until("the third request kills", || {
+            if !process::is_running(castoff.pid) {
+                return Some(());
+            }
+            process::try_signal(castoff.pid, libc::SIGTERM);
+            None
+        });
+        assert_eq!(castoff.code(), 78);
+    }
+
+    fn a_child_that_ended_by_itself_has_its_own_code(place) {
+        for (ends, code) in [("exit 0", 0), ("exit 3", 3), ("exit 143", 79), ("kill -TERM $$", 79)] {
+            let castoff = Castoff::new(place)
+                .env("CASTOFF_STOPPED_EXIT_CODE", "77")
+                .env("CASTOFF_EXIT_MAP", "143:79");
+            assert_eq!(castoff.script(ends).run().code(), code, "{ends}");
+        }
+    }
+
+    fn the_code_that_was_set_is_not_mapped(place) {
+        let castoff = Castoff::new(place)
+            .env("CASTOFF_STOPPED_EXIT_CODE", "5")
+            .env("CASTOFF_EXIT_MAP", "5:6,143:7");
+        let mut castoff = castoff.child("sleep", ["600"]).start();
+        castoff.until_serving().signal(libc::SIGTERM);
+        assert_eq!(castoff.code(), 5);
+    }
+
+    fn a_stop_that_comes_as_soon_as_the_child_counts_as_one(place) {
+        let castoff = Castoff::new(place).env("CASTOFF_STOPPED_EXIT_CODE", "77");
+        let mut castoff = castoff.script("kill $PPID; exec sleep 600").run();
+        assert_eq!(castoff.code(), 77);
+    }
+
     // A map for the child's codes is none for castoff's.
     fn castoffs_own_codes_are_never_mapped(place) {
         let run = |command| {
@@ -192,4 +252,17 @@ in_both_places! {
         assert_eq!(run("no-such-program"), 127);
         assert_eq!(run("/"), 126);
     }
+}
+
+/// A child that at SIGTERM does `then`. The code is 77 when it was stopped in
+/// time, and 78 when it was killed.
+fn stopping(place: Place, grace: &str, reserve: &str, then: &str) -> Castoff {
+    let script = format!("trap '{then}' TERM; echo ready; while :; do sleep 0.01; done");
+    Castoff::new(place)
+        .env("CASTOFF_GRACE_PERIOD", grace)
+        .env("CASTOFF_KILL_RESERVE", reserve)
+        .env("CASTOFF_DRAIN_DELAY", "0")
+        .env("CASTOFF_STOPPED_EXIT_CODE", "77")
+        .env("CASTOFF_EXIT_MAP", "137:78")
+        .script(&script)
 }

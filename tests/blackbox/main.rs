@@ -14,9 +14,11 @@
 mod cli;
 mod exit_code;
 mod health;
+mod hooks;
 mod limits;
 mod logs;
 mod reaping;
+mod restart;
 mod robustness;
 mod signals;
 mod stop;

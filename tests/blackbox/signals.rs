@@ -151,6 +151,86 @@ in_both_places! {
         assert_eq!(printed_numbers(&castoff), [libc::SIGUSR1, libc::SIGTERM]);
     }
 
+    fn a_signal_becomes_another_or_none_on_its_way(place) {
+        // The second pair does not see what the first one makes; one that is
+        // dropped is not lost in the log.
+        let castoff = Castoff::new(place).env("CASTOFF_REWRITE", "HUP:USR1,USR1:USR2,WINCH:0,2:RTMIN+1");
+        let mut castoff = printing(castoff.env("CASTOFF_STOP_ON", "TERM"));
+        for (nth, signal) in [1, 10, 12, 2].into_iter().enumerate() {
+            castoff.signal(libc::SIGWINCH);
+            castoff.signal(signal);
+            wait_until("it has come", || {
+                (castoff.stdout().so_far().len() == nth + 2).then_some(())
+            });
+        }
+        wait_until("all of them are in the log", || {
+            let log = castoff.log().so_far();
+            let count = log.iter().filter(|line| line.contains("\"signal_received\"")).count();
+            (count >= 8).then_some(())
+        });
+        finish(&mut castoff);
+        assert_eq!(printed_numbers(&castoff), [10, 12, 12, RTMIN + 1, 15]);
+        assert_eq!(events_of(&castoff, "signal_received", "SIGWINCH"), 4);
+        assert_eq!(events_of(&castoff, "signal_forwarded", "SIGWINCH"), 0);
+        assert_eq!(events_of(&castoff, "signal_received", "SIGHUP"), 1);
+        assert_eq!(events_of(&castoff, "signal_forwarded", "SIGUSR1"), 1);
+    }
+
+    fn a_queued_value_survives_the_rewriting(place) {
+        let castoff = Castoff::new(place).env("CASTOFF_REWRITE", "RTMIN+1:RTMAX,RTMIN+2:0,USR1:RTMIN");
+        let mut castoff = printing(castoff);
+        queue(&castoff, RTMIN + 1, 41);
+        castoff.stdout().wait_for_line("64 value=41 ");
+        queue(&castoff, RTMIN + 2, 42);
+        queue(&castoff, libc::SIGUSR1, 43);
+        castoff.stdout().wait_for_line("34 value=43 ");
+        finish(&mut castoff);
+        assert_eq!(printed(&castoff), [(64, 41), (34, 43), (15, 0)]);
+    }
+
+    fn a_signal_that_becomes_a_stop_signal_begins_no_stop(place) {
+        let mut castoff = printing(Castoff::new(place).env("CASTOFF_REWRITE", "HUP:INT,QUIT:TERM"));
+        castoff.signal(libc::SIGHUP);
+        until_printed(&castoff, libc::SIGINT);
+        assert_eq!(castoff.get("/readyz").status, 200);
+        // The child ends by it, of its own accord as far as castoff knows.
+        castoff.signal(libc::SIGQUIT);
+        assert_eq!(castoff.wait(), Ended::Code(0));
+        let exited = castoff.log().wait_for_event("child_exited");
+        assert_eq!(exited["reason"], "exited");
+    }
+
+    fn a_stop_signal_that_is_passed_on_as_received_is_rewritten_too(place) {
+        for (rewrite, fixed, becomes) in [
+            ("15:3", None, libc::SIGQUIT),
+            ("15:3", Some("TERM"), libc::SIGTERM),
+            ("15:3", Some("USR1"), libc::SIGUSR1),
+            ("15:RTMIN+3", None, RTMIN + 3),
+            ("10:3", Some("USR1"), libc::SIGUSR1),
+        ] {
+            let mut castoff = Castoff::new(place).env("CASTOFF_REWRITE", rewrite);
+            if let Some(fixed) = fixed {
+                castoff = castoff.env("CASTOFF_STOP_SIGNAL", fixed);
+            }
+            let mut castoff = castoff.child("sleep", ["600"]).start();
+            castoff.until_serving().signal(libc::SIGTERM);
+            assert_eq!(castoff.wait(), Ended::Code(128 + becomes), "{rewrite} {fixed:?}");
+        }
+    }
+
+    fn a_stop_signal_that_is_dropped_leaves_the_child_in_peace_until_the_deadline(place) {
+        let castoff = Castoff::new(place)
+            .env("CASTOFF_REWRITE", "TERM:0")
+            .env("CASTOFF_GRACE_PERIOD", "10m")
+            .env("CASTOFF_KILL_RESERVE", "599700ms");
+        let mut castoff = printing(castoff);
+        castoff.signal(libc::SIGTERM);
+        assert_eq!(castoff.wait(), Ended::Code(137));
+        assert_eq!(printed_numbers(&castoff), [0; 0]);
+        let stop_ms = castoff.log().wait_for_event("exiting")["stop_ms"].as_u64();
+        assert!(stop_ms >= Some(300), "{stop_ms:?}");
+    }
+
     fn the_log_says_who_sent_a_signal(place) {
         let mut castoff = printing(Castoff::new(place));
         castoff.signal(libc::SIGHUP);

@@ -280,6 +280,108 @@ in_both_places! {
         assert_eq!(story(&castoff)[4], "child stopped: SIGKILL");
     }
 
+    fn the_stop_signal_goes_to_the_childs_group_if_asked_for(place) {
+        for scope in ["group", "child"] {
+            // In the child's group is one that prints, outside is another.
+            let prints = example("print_signals");
+            let script = format!(
+                "setsid {prints} --only-print > $OTHER & {prints} --only-print & p=$!; \
+                 trap 'kill -USR2 $p' TERM; while :; do sleep 0.01; done"
+            );
+            let scratch = Scratch::new();
+            let mut castoff = castoff(place, "9m", "0")
+                .env("OTHER", scratch.path("other"))
+                .env("CASTOFF_STOP_SCOPE", scope)
+                .script(&script)
+                .start();
+            castoff.until_ready();
+            scratch.wait_for_line("other", "ready");
+            castoff.signal(libc::SIGTERM);
+            // The child has it in either case.
+            castoff.child_has(libc::SIGUSR2, 1);
+            assert_eq!(castoff.record(libc::SIGTERM), usize::from(scope == "group"));
+            assert_eq!(scratch.read("other").lines().count(), 1, "{}", scratch.read("other"));
+            let forwarded = castoff.log().wait_for_event("signal_forwarded");
+            assert_eq!(forwarded["target_pid"].as_i64() < Some(0), scope == "group", "{forwarded}");
+            castoff.end();
+        }
+    }
+
+    fn other_signals_do_not_go_to_the_group_with_the_stop_signal(place) {
+        let script = format!("trap '' USR1; {} & wait $!", example("print_signals"));
+        let mut castoff = castoff(place, "9m", "0").env("CASTOFF_STOP_SCOPE", "group").script(&script).start();
+        castoff.until_ready().signal(libc::SIGUSR1);
+        castoff.log().wait_for_event("signal_forwarded");
+        castoff.signal(libc::SIGTERM);
+        castoff.child_has(libc::SIGTERM, 1);
+        castoff.wait();
+        assert_eq!(castoff.record(libc::SIGUSR1), 0);
+    }
+
+    fn the_hang_signal_comes_before_the_kill_to_everything_that_is_left(place) {
+        let scratch = Scratch::new();
+        let prints = example("print_signals");
+        let script = format!("setsid {prints} --only-print > $OTHER & exec {prints} --only-print");
+        let mut castoff = castoff(place, "2s", "0")
+            .env("OTHER", scratch.path("other"))
+            .env("CASTOFF_HANG_SIGNAL", "QUIT")
+            .script(&script)
+            .start();
+        castoff.until_ready();
+        scratch.wait_for_line("other", "ready");
+        let asked_at = Instant::now();
+        castoff.signal(libc::SIGTERM);
+        castoff.child_has(libc::SIGQUIT, 1);
+        assert!(asked_at.elapsed() >= Duration::from_millis(1000), "{:?}", asked_at.elapsed());
+        assert_eq!(castoff.wait(), Ended::Code(KILLED));
+        assert!(asked_at.elapsed() >= Duration::from_millis(2000), "{:?}", asked_at.elapsed());
+        assert_eq!([castoff.record(libc::SIGTERM), castoff.record(libc::SIGQUIT)], [1, 1]);
+        // The other one was not told before the kill, but was asked for its dump.
+        let other = scratch.read("other");
+        assert_eq!(other.lines().count(), 2, "{other}");
+        assert!(other.lines().last().expect("a line").starts_with("3 "), "{other}");
+    }
+
+    fn a_child_that_obeys_gets_no_hang_signal(place) {
+        let mut castoff = castoff(place, "2s", "0").env("CASTOFF_HANG_SIGNAL", "QUIT").printing().start();
+        castoff.until_ready().signal(libc::SIGTERM);
+        assert_eq!(castoff.wait(), Ended::Code(0));
+        assert_eq!(castoff.record(libc::SIGQUIT), 0);
+    }
+
+    fn a_child_that_ends_by_the_hang_signal_was_stopped_in_time(place) {
+        let mut castoff = castoff(place, "600ms", "0")
+            .env("CASTOFF_HANG_SIGNAL", "QUIT")
+            .env("CASTOFF_STOPPED_EXIT_CODE", "77")
+            .script("trap '' TERM; echo ready; exec sleep 600")
+            .start();
+        castoff.until_ready();
+        wait_until("it ignores the stop", || {
+            let ignored = process::status(castoff.child(), "SigIgn")?;
+            (u64::from_str_radix(&ignored, 16).ok()? & 1 << 14 != 0).then_some(())
+        });
+        castoff.signal(libc::SIGTERM);
+        assert_eq!(castoff.wait(), Ended::Code(77));
+        assert!(story(&castoff).contains(&"child stopped: SIGQUIT".to_owned()), "{:?}", story(&castoff));
+    }
+
+    fn a_daemon_that_is_swept_gets_the_hang_signal_too(place) {
+        let scratch = Scratch::new();
+        let prints = example("print_signals");
+        let script = format!("setsid {prints} --only-print > $OTHER & until [ -s $OTHER ]; do sleep 0.01; done; exit 6");
+        let mut castoff = castoff(place, "600ms", "0")
+            .env("OTHER", scratch.path("other"))
+            .env("CASTOFF_HANG_SIGNAL", "USR2")
+            .script(&script)
+            .run();
+        assert_eq!(castoff.code(), 6);
+        let other = scratch.read("other");
+        let got: Vec<_> = other.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
+        // SIGTERM is followed by SIGCONT, for whoever stands still.
+        assert_eq!(got.last(), Some(&"12"), "{other}");
+        assert!(got.contains(&"15"), "{other}");
+    }
+
     fn the_signals_that_begin_a_stop_can_be_chosen(place) {
         let mut castoff = castoff(place, "9m", "100ms")
             .env("CASTOFF_STOP_ON", "QUIT")

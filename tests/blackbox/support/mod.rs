@@ -14,7 +14,7 @@ pub(crate) mod wait_until;
 pub(crate) use castoff::{Castoff, Ended, Place, Running};
 pub(crate) use child::example;
 pub(crate) use scratch::Scratch;
-pub(crate) use story::story;
+pub(crate) use story::{story, whole_story};
 pub(crate) use terminal::Terminal;
 pub(crate) use wait_until::wait_until;
 

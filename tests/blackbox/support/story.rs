@@ -9,10 +9,20 @@ use super::Running;
 /// Times and process ids are left out; orphans are not in the log by default.
 #[track_caller]
 pub(crate) fn story(castoff: &Running) -> Vec<String> {
+    let story = whole_story(castoff);
+    let begin = story.iter().position(|told| told == "child started");
+    story[begin.expect("a child was started") + 1..].to_vec()
+}
+
+/// The same from the first process that castoff starts, be it a hook.
+#[track_caller]
+pub(crate) fn whole_story(castoff: &Running) -> Vec<String> {
     let events = castoff.log().events();
-    let begin = events.iter().position(|event| event["event"] == "child_started");
-    let begin = begin.expect("a child was started") + 1;
-    events.iter().skip(begin).map(told).collect()
+    let is_beginning = |event: &&Value| {
+        let event = event["event"].as_str().unwrap_or_default();
+        ["castoff_started", "limits_detected", "limits_warning", "env_exported"].contains(&event)
+    };
+    events.iter().filter(|event| !is_beginning(event)).map(told).collect()
 }
 
 fn told(event: &Value) -> String {
@@ -35,6 +45,17 @@ fn told(event: &Value) -> String {
                 listed.iter().filter_map(|entry| entry["command"].as_str()).collect();
             assert_eq!(field("count"), names.len().to_string());
             format!("left: {}", names.join(" "))
+        }
+        "child_started" => "child started".to_owned(),
+        "start_failed" => "child not started".to_owned(),
+        "restart_scheduled" => format!("restart {} to come", field("restarts")),
+        "hook_started" => format!("{} started", field("hook")),
+        "hook_failed" => format!("{} not started", field("hook")),
+        "hook_output" => format!("{} says {}", field("hook"), field("line")),
+        "hook_finished" => {
+            let by = if event["signal"].is_null() { "exit_code" } else { "signal" };
+            let timed_out = if event["timed_out"] == true { ", too late" } else { "" };
+            format!("{} finished: {}{timed_out}", field("hook"), field(by))
         }
         "exiting" => format!("exiting {}", field("exit_code")),
         // What a story does not expect is shown as it came.
