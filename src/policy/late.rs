@@ -16,7 +16,9 @@ const SHARE: u32 = 4;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Late {
     told_at: Instant,
-    look_due_at: Instant,
+    until: Instant,
+    /// `None`: the kill is too near, and must not wait for a look.
+    look_due_at: Option<Instant>,
     /// What had come before the child was told has been seen.
     has_begun: bool,
     arrivals: Arrivals,
@@ -31,12 +33,18 @@ pub(crate) struct Arrivals {
 }
 
 impl Late {
-    pub(super) fn new(told_at: Instant) -> Self {
-        Self { told_at, look_due_at: told_at, has_begun: false, arrivals: Arrivals::default() }
+    /// `until` is when the child is killed.
+    pub(super) fn new(told_at: Instant, until: Instant) -> Self {
+        let arrivals = Arrivals::default();
+        Self { told_at, until, look_due_at: Some(told_at), has_begun: false, arrivals }
     }
 
-    pub(super) fn due_at(&self) -> Instant {
+    pub(super) fn due_at(&self) -> Option<Instant> {
         self.look_due_at
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.look_due_at.is_some_and(|at| now >= at)
     }
 
     /// Takes what a look has shown that was begun at `begun_at`.
@@ -44,7 +52,8 @@ impl Late {
         let cost = now.saturating_duration_since(begun_at);
         let since_told = now.saturating_duration_since(self.told_at);
         // Who takes an hour to stop is not looked at ten times a second.
-        self.look_due_at = now + PAUSE.max(cost * SHARE).max(since_told / 10);
+        let due_at = now + PAUSE.max(cost * SHARE).max(since_told / 10);
+        self.look_due_at = Some(due_at).filter(|at| *at + cost * SHARE < self.until);
         let arrived = look.map_or(0, |look| look.arrived);
         if std::mem::replace(&mut self.has_begun, true) && arrived > 0 {
             self.arrivals.count += arrived;
@@ -54,5 +63,46 @@ impl Late {
 
     pub(super) fn arrivals(&self) -> Arrivals {
         self.arrivals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn look(arrived: u64) -> Option<Look> {
+        Some(Look { connections: 0, is_busy: false, last_activity: None, arrived })
+    }
+
+    #[test]
+    fn only_what_comes_after_the_first_look_is_late() {
+        let told_at = Instant::now();
+        let mut late = Late::new(told_at, told_at + ms(60_000));
+        assert!(late.is_due(told_at));
+        late.saw(look(9), told_at, told_at);
+        assert_eq!(late.arrivals(), Arrivals::default());
+        late.saw(look(2), told_at + ms(100), told_at + ms(101));
+        late.saw(None, told_at + ms(200), told_at + ms(201));
+        late.saw(look(0), told_at + ms(300), told_at + ms(301));
+        assert_eq!(late.arrivals(), Arrivals { count: 2, last_after: ms(101) });
+    }
+
+    #[test]
+    fn looks_grow_rare_and_end_before_the_kill() {
+        let told_at = Instant::now();
+        let until = told_at + ms(3_600_000);
+        let mut late = Late::new(told_at, until);
+        let (mut looks, mut last_at) = (0, told_at);
+        while let Some(at) = late.due_at() {
+            // Each takes 20 ms.
+            late.saw(look(0), at, at + ms(20));
+            (looks, last_at) = (looks + 1, at);
+        }
+        assert!((50..200).contains(&looks), "{looks}");
+        assert!(last_at + ms(80) < until);
     }
 }

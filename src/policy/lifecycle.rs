@@ -202,7 +202,10 @@ impl Lifecycle {
             Phase::Draining { drain, over: None, .. } => Some(drain.due_at()),
             // Only the hook holds it up.
             Phase::Draining { over: Some(_), .. } => None,
-            Phase::Stopping { until, late } => Some(self.warn_at(until).min(late.due_at())),
+            Phase::Stopping { until, late } => {
+                let warn_at = self.warn_at(until);
+                Some(late.due_at().map_or(warn_at, |at| at.min(warn_at)))
+            }
             Phase::Sweeping { until } => Some(self.warn_at(until)),
             Phase::BackingOff { until } | Phase::Killing { until, .. } => Some(until),
             Phase::Exited => return None,
@@ -287,15 +290,15 @@ impl Lifecycle {
         match self.phase {
             Phase::Draining { drain, over: None, .. } if drain.wants_look(now) => self.look(now),
             Phase::Draining { .. } => self.settle_drain(None, now),
-            Phase::Stopping { until, .. } | Phase::Sweeping { until } if now >= until => {
-                self.kill(Cause::Deadline, now)
-            }
             Phase::Stopping { until, .. } | Phase::Sweeping { until }
-                if now >= self.warn_at(until) =>
+                if until > self.warn_at(until) && now >= self.warn_at(until) =>
             {
                 self.warn(until, now)
             }
-            Phase::Stopping { late, .. } if now >= late.due_at() => self.look(now),
+            Phase::Stopping { until, .. } | Phase::Sweeping { until } if now >= until => {
+                self.kill(Cause::Deadline, now)
+            }
+            Phase::Stopping { late, .. } if late.is_due(now) => self.look(now),
             Phase::BackingOff { until } if now >= until => self.start_child(),
             Phase::Killing { until, give_up_at } if now >= until => {
                 if now >= give_up_at {

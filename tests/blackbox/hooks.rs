@@ -352,6 +352,7 @@ in_both_places! {
         assert_eq!(story[2..], [
             "pre_start finished: 4",
             "starting -> sweeping: pre_start_failed",
+            "left: sleep sleep",
             "sweeping -> killing: deadline",
             "killing -> exited: tree_gone",
             "exiting 4",
@@ -883,11 +884,10 @@ in_both_places! {
         assert_eq!(castoff.wait(), Ended::Code(6));
         assert_gone(&tree);
         let story = story(&castoff);
-        assert_eq!(story[story.len() - 3..], [
-            "sweeping -> killing: post_stop_finished",
-            "killing -> exited: tree_gone",
-            "exiting 6",
-        ]);
+        assert_eq!(story[story.len() - 4], "sweeping -> killing: post_stop_finished");
+        // Caught before it has become sleep, perhaps.
+        assert!(matches!(&*story[story.len() - 3], "left: sleep" | "left: setsid"), "{story:?}");
+        assert_eq!(story[story.len() - 2..], ["killing -> exited: tree_gone", "exiting 6"]);
     }
 
     fn a_post_stop_that_hangs_ends_before_the_grace_period_does(place) {

@@ -117,7 +117,7 @@ impl Lifecycle {
         self.child.was_told = true;
         let asked_at = self.stop.map_or(now, |stop| stop.at);
         let until = self.rules.stop_plan.deadline(asked_at);
-        self.go(Phase::Stopping { until, late: Late::new(now) }, cause, now, actions)
+        self.go(Phase::Stopping { until, late: Late::new(now, until) }, cause, now, actions)
     }
 
     fn stop_signal(&self, received: Signal) -> Option<Signal> {
