@@ -178,6 +178,7 @@ in_both_places! {
             castoff = castoff.hook(setting, script);
         }
         let mut castoff = castoff.script("echo child; exec sleep 600").start();
+        castoff.stdout().wait_for_line("child");
         castoff.until_serving().signal(libc::SIGTERM);
         assert_eq!(castoff.code(), 143);
         assert_eq!(castoff.stdout().all(), ["child"]);

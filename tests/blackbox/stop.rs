@@ -369,7 +369,7 @@ in_both_places! {
         let scratch = Scratch::new();
         let prints = example("print_signals");
         let script = format!("setsid {prints} --only-print > $OTHER & until [ -s $OTHER ]; do sleep 0.01; done; exit 6");
-        let mut castoff = castoff(place, "600ms", "0")
+        let mut castoff = castoff(place, "2s", "0")
             .env("OTHER", scratch.path("other"))
             .env("CASTOFF_HANG_SIGNAL", "USR2")
             .script(&script)
