@@ -140,6 +140,7 @@ impl Supervisor {
         self.must_reap = true;
         loop {
             if let Some(code) = self.exit_code {
+                self.hooks.hear_last_words().await;
                 return code;
             }
             match self.wake().await {
@@ -194,7 +195,7 @@ impl Supervisor {
         let mut left = Left::More;
         for _ in 0..LAST_TURNS {
             left = reaper::reap(|pid, change| match change {
-                _ if self.child == Some(pid) || self.hooks.is(pid) => own.push((pid, change)),
+                _ if self.is_child(pid) || self.hooks.is(pid) => own.push((pid, change)),
                 Change::Ended(_) if self.refused.contains(&pid) => {
                     self.refused.retain(|refused| *refused != pid);
                 }
@@ -215,6 +216,8 @@ impl Supervisor {
             self.status.send_modify(|status| status.orphans_reaped += orphans);
         }
         let is_last = left == Left::Nobody;
+        // The child first: whoever else has ended with it must not have it told.
+        own.sort_by_key(|(pid, _)| self.hooks.is(*pid));
         for (nth, (pid, change)) in own.iter().enumerate() {
             // Of two that have ended only the second can be the last.
             let is_last = is_last && nth + 1 == own.len();
@@ -223,7 +226,7 @@ impl Supervisor {
                     self.hooks.end(reason, self.lifecycle.has_hook_timed_out());
                     self.on(Event::HookFinished { end: HookEnd::Exited(reason), is_last });
                 }
-                _ if self.child != Some(*pid) => {}
+                _ if !self.is_child(*pid) => {}
                 Change::Stopped(by) => {
                     // Without a terminal no shell waits, whatever the groups look like.
                     let has_job_control = self.launcher.terminal.is_some()
@@ -234,6 +237,8 @@ impl Supervisor {
                 Change::Ended(reason) => {
                     self.note_late_arrivals();
                     self.child_is_up = false;
+                    // Keys are castoff's now, until there is another child.
+                    self.release_terminal();
                     self.on(Event::ChildExited { reason, is_last });
                 }
             }
@@ -241,6 +246,11 @@ impl Supervisor {
         if is_last {
             self.on(Event::TreeGone);
         }
+    }
+
+    /// The child that runs: what ran before has lost its pid, perhaps to another.
+    fn is_child(&self, pid: Pid) -> bool {
+        self.child_is_up && self.child == Some(pid)
     }
 
     /// The child that was being stopped has ended: what came in vain?
@@ -286,6 +296,11 @@ impl Supervisor {
                 let child = self.child.filter(|_| self.child_is_up);
                 tree::signal(&self.setting.proc_root, child, signal, scope);
             }
+            Action::SendHangSignal(signal, scope) => {
+                events::hang_signal_sent(signal);
+                let child = self.child.filter(|_| self.child_is_up);
+                tree::signal(&self.setting.proc_root, child, signal, scope);
+            }
             Action::ListSurvivors => self.list_survivors(),
             Action::AnnounceRestart(attempt) => self.announce_restart(attempt),
             Action::Suspend => {
@@ -326,7 +341,7 @@ impl Supervisor {
     }
 
     fn child_has_started(&mut self, child: Pid) {
-        self.child = Some(child);
+        let is_restart = self.child.replace(child).is_some();
         self.child_started_at = Instant::now();
         self.child_is_up = true;
         self.must_announce = true;
@@ -334,6 +349,7 @@ impl Supervisor {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         self.status.send_modify(|status| {
             status.child_started_at = since_epoch.ok().map(|time| time.as_secs_f64());
+            status.restarts += u64::from(is_restart);
         });
         self.on(Event::ChildStarted);
         for received in std::mem::take(&mut self.early) {
@@ -371,7 +387,6 @@ impl Supervisor {
 
     fn announce_restart(&mut self, attempt: Attempt) {
         events::restart_scheduled(attempt.delay, attempt.in_a_row, self.setting.restart_limit);
-        self.status.send_modify(|status| status.restarts += 1);
     }
 
     fn publish(&self) {

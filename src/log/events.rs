@@ -263,6 +263,11 @@ pub(crate) struct Survivor<'a> {
     pub(crate) state: char,
 }
 
+/// A thread dump is asked for; the kill comes soon.
+pub(crate) fn hang_signal_sent(signal: Signal) {
+    warn!(event = "hang_signal_sent", %signal, "hang signal sent");
+}
+
 /// `total` processes outlived their time; `listed` are the first of them, of
 /// which those are told that fit into a line.
 pub(crate) fn survivors(total: usize, listed: &[Survivor<'_>]) {

@@ -121,6 +121,8 @@ pub(crate) struct Lifecycle {
     child: Child,
     hook: Option<RunningHook>,
     look_begun_at: Instant,
+    /// castoff ends because of a stop request, and did not have to kill the child.
+    has_obeyed: bool,
     was_hang_sent: bool,
     were_survivors_listed: bool,
     was_concluded: bool,
@@ -143,6 +145,7 @@ impl Lifecycle {
             child: Child::default(),
             hook: None,
             look_begun_at: now,
+            has_obeyed: false,
             was_hang_sent: false,
             were_survivors_listed: false,
             was_concluded: false,

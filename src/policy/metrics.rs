@@ -96,7 +96,7 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
     );
     page.counter(
         "castoff_child_restarts",
-        "Restarts of the child, one that is due included.",
+        "How often the child was started again.",
         Some(status.restarts),
     );
     page.gauge(

@@ -91,7 +91,7 @@ pub(crate) struct Status {
     pub(crate) signals_received: SignalCounts,
     pub(crate) signals_forwarded: SignalCounts,
     pub(crate) orphans_reaped: u64,
-    /// How often the child was started again, or will be next.
+    /// How often the child was started again.
     pub(crate) restarts: u64,
     /// Connections that were open at the last look during the stop; `None` when
     /// nobody has looked, or they cannot be seen.

@@ -4,7 +4,9 @@
 //! decided in `policy::lifecycle`; who ended is told by the supervisor.
 
 use std::ffi::CString;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
 
 use super::launcher::{self, HookError, Launcher};
 use crate::log::events;
@@ -13,9 +15,9 @@ use crate::policy::hooks::Hook;
 use crate::system::output::Output;
 use crate::system::{Pid, kill};
 
-/// How many lines are logged at once when a hook has ended, some ten
-/// milliseconds' worth. Whatever it wrote beyond follows while life goes on.
-const LINES_AT_ONCE: usize = 1000;
+/// How long castoff's end waits for what the daemons of hooks have written. All
+/// writers have gone by then, so nothing but reading is left.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// The commands; one that is empty is none.
 #[derive(Debug, Default)]
@@ -39,6 +41,8 @@ impl Commands {
 pub(super) struct Hooks {
     commands: Commands,
     running: Option<Running>,
+    /// One for each hook that has ended and whose output was still open.
+    listeners: Vec<JoinHandle<()>>,
 }
 
 struct Running {
@@ -51,7 +55,7 @@ struct Running {
 
 impl Hooks {
     pub(super) fn new(commands: Commands) -> Self {
-        Self { commands, running: None }
+        Self { commands, running: None, listeners: Vec::new() }
     }
 
     /// Starts the hook. One that still runs, although it was killed, is left to
@@ -79,8 +83,7 @@ impl Hooks {
 
     pub(super) fn kill(&self) {
         if let Some(running) = &self.running {
-            // It has not been reaped, so the group is still its own.
-            kill::kill_group(running.pid);
+            kill::kill_with_group(running.pid);
         }
     }
 
@@ -106,26 +109,31 @@ impl Hooks {
             output.rest(&mut lines);
             output
         });
-        let rest = lines.split_off(lines.len().min(LINES_AT_ONCE));
         log(hook, &lines);
         events::hook_finished(hook.as_str(), pid.as_raw(), reason, elapsed, has_timed_out);
         if let Some(output) = output {
-            tokio::task::spawn_local(listen_on(hook, output, rest));
+            self.listeners.push(tokio::task::spawn_local(listen_on(hook, output)));
         }
+    }
+
+    /// Logs what the daemons of hooks have written to their end.
+    pub(super) async fn hear_last_words(&mut self) {
+        let heard = async {
+            for listener in self.listeners.drain(..) {
+                let _ = listener.await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, heard).await;
     }
 }
 
 /// A daemon that the hook has started may write on, and must not get SIGPIPE.
-async fn listen_on(hook: Hook, mut output: Output, mut lines: Vec<String>) {
-    loop {
-        for some in lines.chunks(LINES_AT_ONCE) {
-            log(hook, some);
-            tokio::task::yield_now().await;
-        }
-        lines.clear();
-        if !output.next(&mut lines).await {
-            return log(hook, &lines);
-        }
+async fn listen_on(hook: Hook, mut output: Output) {
+    let mut has_more = true;
+    while has_more {
+        let mut lines = Vec::new();
+        has_more = output.next(&mut lines).await;
+        log(hook, &lines);
     }
 }
 

@@ -50,18 +50,18 @@ impl Supervisor {
 
     /// Passes a signal on, as what CASTOFF_REWRITE makes of it.
     pub(super) fn forward(&mut self, received: &Received) -> Option<(Signal, Result<i32, Errno>)> {
-        let signal = self.setting.rewrite.apply(received.signal)?;
         let Some(child) = self.child.filter(|_| self.child_is_up) else {
             self.keep(received);
             return None;
         };
-        let result = if received.signal == Signal::CONT && self.was_resumed(child) {
-            // ^Z has stopped the child's whole group.
-            kill::signal_child(child, true, signal)
-        } else {
-            kill::forward(child, self.setting.to_group, &Received { signal, ..*received })
-        };
-        Some((signal, result))
+        if received.signal == Signal::CONT && self.was_resumed(child) {
+            // ^Z has stopped the child's whole group. This is job control, and none
+            // of the signals that can be rewritten.
+            return Some((Signal::CONT, kill::signal_child(child, true, Signal::CONT)));
+        }
+        let signal = self.setting.rewrite.apply(received.signal)?;
+        let received = Received { signal, ..*received };
+        Some((signal, kill::forward(child, self.setting.to_group, &received)))
     }
 
     /// For a child that is still to come; a later one was not meant.

@@ -28,10 +28,11 @@ pub(crate) fn signal_child(child: Pid, to_group: bool, signal: Signal) -> Result
     send(child, signal).map(|()| child)
 }
 
-/// Kills a process group by its leader, which must not have been reaped.
-pub(crate) fn kill_group(leader: Pid) {
-    // The leader is there, if only as a zombie, so there is a group.
+/// Kills a process, which must not have been reaped, and the group that it was
+/// given and may have left.
+pub(crate) fn kill_with_group(leader: Pid) {
     let _ = send(-leader.as_raw(), Signal::KILL);
+    let _ = send(leader.as_raw(), Signal::KILL);
 }
 
 /// Forwards a signal with the value that came with it.

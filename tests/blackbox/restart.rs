@@ -2,6 +2,7 @@
 //! and that nothing of the old one is left beside the new one.
 
 use std::fs;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{
@@ -366,6 +367,14 @@ in_both_places! {
         castoff.wait();
     }
 
+    fn a_key_reaches_castoff_while_it_waits_for_a_restart(place) {
+        let terminal = Terminal::new();
+        let mut castoff = patient(place, "always").script("echo begun; exit 3").on(&terminal).start();
+        castoff.log().wait_for_event("restart_scheduled");
+        terminal.types("\x03");
+        assert_eq!(castoff.wait(), Ended::Code(3));
+    }
+
     fn many_restarts_leave_no_descriptor_and_no_zombie(place) {
         let castoff = castoff(place, "always").env("CASTOFF_RESTART_MAX", "2ms");
         let mut castoff = castoff.script("(sleep 0 &); exit 1").start();
@@ -390,4 +399,46 @@ in_both_places! {
         let (first, second) = lines.split_at(lines.len() / 2);
         assert_eq!(first, second);
     }
+}
+
+/// Who came into the container by another door, as `docker exec` does, looks
+/// for what is wrong: a restart must spare it, a stop need not.
+#[test]
+fn who_came_by_another_door_outlives_a_restart() {
+    let castoff = castoff(Place::Pid1, "always");
+    let scratch = Scratch::new();
+    let script =
+        format!("({} leave {} &); exec sleep 600", example("forker"), scratch.path("daemon"));
+    let mut castoff = castoff.script(&script).start();
+    castoff.until_serving();
+    scratch.wait_for_line("daemon", "daemon ");
+    let mut visitor = visit(&castoff);
+    let child = castoff.child();
+    process::signal(child, libc::SIGKILL);
+    castoff.until_count("child_started", 2);
+    assert!(visitor.try_wait().expect("it is our child").is_none(), "the visitor was ended");
+    castoff.signal(libc::SIGTERM);
+    castoff.wait();
+    let _ = visitor.wait();
+}
+
+/// A process in the namespace that does not descend from castoff.
+#[track_caller]
+fn visit(castoff: &Running) -> Child {
+    let target = castoff.pid.to_string();
+    let mut nsenter = Command::new("nsenter");
+    nsenter.args(["--target", &target, "--pid", "--mount"]);
+    if !nix::unistd::getuid().is_root() {
+        nsenter.args(["--user", "--preserve-credentials"]);
+    }
+    let mut visitor = nsenter
+        .args(["sh", "-c", "echo here; exec sleep 600"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("nsenter");
+    let mut word = [0; 5];
+    let mut stdout = visitor.stdout.take().expect("a pipe");
+    std::io::Read::read_exact(&mut stdout, &mut word).expect("it is in");
+    visitor
 }

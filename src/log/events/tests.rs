@@ -259,6 +259,18 @@ fn traffic_around_a_stop() {
 }
 
 #[test]
+fn the_hang_signal_is_told() {
+    let quit = Signal::new(3).unwrap();
+    assert_line(
+        || hang_signal_sent(quit),
+        concat!(
+            r#""level":"WARN","msg":"hang signal sent","#,
+            r#""event":"hang_signal_sent","signal":"SIGQUIT"}"#
+        ),
+    );
+}
+
+#[test]
 fn survivors_are_listed() {
     let listed = [
         Survivor { pid: 12, command: "sh", state: 'S' },

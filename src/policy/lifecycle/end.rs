@@ -17,6 +17,7 @@ impl Lifecycle {
     ) -> Outcome {
         self.child.is_up = false;
         self.child.exit = Some(reason);
+        self.has_obeyed = self.stop.is_some() && !self.child.was_killed;
         if self.stop.is_none() && matches!(self.phase, Phase::Starting | Phase::Serving) {
             let code = self.rules.exit_map.apply(reason.code());
             self.restart = self.backoff.after(code, self.uptime(now));
@@ -121,8 +122,7 @@ impl Lifecycle {
             let reason = self.child.exit.unwrap_or(ExitReason::Signal(Signal::KILL));
             self.rules.exit_map.apply(reason.code())
         };
-        let has_obeyed = self.stop.is_some() && !self.child.is_up && !self.child.was_killed;
-        let stopped_code = self.rules.stopped_exit_code.filter(|_| has_obeyed);
+        let stopped_code = self.rules.stopped_exit_code.filter(|_| self.has_obeyed);
         let code = stopped_code.or(self.failure).unwrap_or_else(child_code);
         self.go(Phase::Exited, cause, now, vec![Action::Exit(code)])
     }

@@ -27,13 +27,16 @@ impl Lifecycle {
         let stop = self.stop.get_or_insert(StopRequest { at: now, count: 0 });
         stop.count += 1;
         let (count, asked_at) = (stop.count, stop.at);
-        self.restart = None;
+        // Without the request castoff would go on, whatever became of the child.
+        let is_waiting = matches!(self.phase, Phase::BackingOff { .. });
+        self.has_obeyed |= self.restart.take().is_some() || is_waiting;
         match self.phase {
             Phase::Starting | Phase::Serving if self.child.is_up => self.begin_stop(signal, now),
             Phase::Preparing | Phase::Starting | Phase::Serving => {
                 // What an unprepared program would have ended with.
                 let code = ExitReason::Signal(signal).code();
                 self.failure = Some(self.rules.exit_map.apply(code));
+                self.has_obeyed = true;
                 let until = self.rules.stop_plan.deadline(asked_at).min(now + HOOK_FAREWELL);
                 self.sweep(until, Scope::Everything, Cause::StopRequested, now)
             }
@@ -70,10 +73,10 @@ impl Lifecycle {
         }
         let mut actions = vec![Action::LearnPorts];
         if self.rules.hooks.has_pre_stop {
-            // The child keeps at least as much time as the reserve has.
-            let reserve = self.rules.stop_plan.reserve;
-            let latest = self.rules.stop_plan.deadline(now).checked_sub(reserve).unwrap_or(now);
-            let until = latest.max(now).min(now + self.rules.hooks.timeout);
+            // The child keeps as much time as the reserve has, or half of it all.
+            let plan = self.rules.stop_plan;
+            let longest = plan.budget() - plan.reserve.min(plan.budget() / 2);
+            let until = now + longest.min(self.rules.hooks.timeout);
             self.hook = Some(RunningHook::new(until));
             actions.push(Action::StartHook(Hook::PreStop));
         }
@@ -146,7 +149,7 @@ impl Lifecycle {
         let mut actions = Vec::new();
         if let Some(signal) = self.rules.hang_signal.filter(|_| !self.was_hang_sent) {
             self.was_hang_sent = true;
-            actions.push(Action::SignalTree(signal, self.scope()));
+            actions.push(Action::SendHangSignal(signal, self.scope()));
         }
         if now >= self.warn_at(until) && !self.were_survivors_listed {
             self.were_survivors_listed = true;

@@ -400,7 +400,7 @@ fn survivors_are_listed_before_the_kill_and_once() {
 #[test]
 fn the_hang_signal_comes_a_second_before_the_kill_to_whoever_is_left() {
     let with_hang_signal = |rules: &mut Rules| rules.hang_signal = Some(Signal::INT);
-    let hang = Action::SignalTree(Signal::INT, Scope::Everything);
+    let hang = Action::SendHangSignal(Signal::INT, Scope::Everything);
     let mut stopping = World::serving_with(Duration::ZERO, with_hang_signal);
     let _ = stopping.on(stop());
     assert_eq!(stopping.step(), Some(vec![hang]));
@@ -440,6 +440,16 @@ fn the_stopped_exit_code_is_for_children_that_obeyed_in_time() {
     assert_eq!(obedient.on(exited(3, true)), [Action::Exit(9)]);
     let mut alone = World::serving_with(Duration::ZERO, stopped_as_9);
     assert_eq!(alone.on(exited(3, true)), [Action::Exit(3)]);
+    let mut before = World::serving_with(Duration::ZERO, stopped_as_9);
+    let _ = before.on(exited(3, false));
+    let _ = before.on(stop());
+    assert_eq!(before.on(Event::TreeGone), [Action::Exit(3)], "castoff was ending by itself");
+    let mut waiting = World::serving_with(Duration::ZERO, |rules| {
+        stopped_as_9(rules);
+        rules.restart.restart = Restart::Always;
+    });
+    let _ = waiting.on(exited(3, true));
+    assert_eq!(waiting.on(stop()), [Action::Exit(9)], "castoff would have gone on");
     let mut killed = World::serving_with(Duration::ZERO, stopped_as_9);
     let _ = killed.on(stop());
     killed.step();
@@ -674,7 +684,8 @@ impl Populated {
                         self.begun_at.is_some_and(|at| self.world.now >= at + GRACE - RESERVE);
                     assert!(due || self.stops >= 3, "killed before the deadline");
                 }
-                Action::SignalTree(_, Scope::Descendants) => {
+                Action::SignalTree(_, Scope::Descendants)
+                | Action::SendHangSignal(_, Scope::Descendants) => {
                     assert!(self.stops == 0, "spared although a stop was asked for");
                 }
                 Action::Exit(_) => assert_eq!(at + 1, self.world.said.len(), "not the last word"),

@@ -79,6 +79,8 @@ pub(crate) enum Action {
     ContinueChild,
     /// To the child, if it is there, and to all the others.
     SignalTree(Signal, Scope),
+    /// CASTOFF_HANG_SIGNAL, to the same.
+    SendHangSignal(Signal, Scope),
     /// Log who is still there; the kill comes next.
     ListSurvivors,
     /// The child will be started again.
