@@ -393,7 +393,9 @@ impl Supervisor {
     }
 
     fn look(&mut self) {
-        let look = self.traffic.look();
+        // Late connections are only counted.
+        let is_drain = self.lifecycle.late_arrivals().is_none();
+        let look = self.traffic.look(is_drain);
         self.on(Event::TrafficSeen(look));
         let late = self.lifecycle.late_arrivals();
         self.status.send_modify(|status| {

@@ -44,9 +44,12 @@ impl Traffic {
         }
     }
 
-    /// `None`: it cannot be seen. That is logged once.
-    pub(super) fn look(&mut self) -> Option<Look> {
-        let snapshot = self.watch.look(self.accepted.get());
+    /// `None`: it cannot be seen. That is logged once. A drain also wants to
+    /// know of connections that only may have been with the child.
+    pub(super) fn look(&mut self, is_drain: bool) -> Option<Look> {
+        let opens = self.watch.count(self.accepted.get());
+        let with_neighbours = is_drain && self.observer.wants_neighbours(opens);
+        let snapshot = self.watch.look(opens, with_neighbours);
         let look = self.observer.observe(snapshot, Instant::now());
         if look.is_none() && !std::mem::replace(&mut self.was_told, true) {
             events::traffic_unknown("neither sock_diag nor /proc tells of the child's sockets");
