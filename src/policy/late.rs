@@ -17,7 +17,7 @@ const SHARE: u32 = 4;
 pub(super) struct Late {
     told_at: Instant,
     look_due_at: Instant,
-    /// What had come before the child was told has been seen.
+    /// Whoever had come before the child was told has been seen.
     has_begun: bool,
     arrivals: Arrivals,
 }
@@ -31,8 +31,10 @@ pub(crate) struct Arrivals {
 }
 
 impl Late {
-    pub(super) fn new(told_at: Instant) -> Self {
-        Self { told_at, look_due_at: told_at, has_begun: false, arrivals: Arrivals::default() }
+    /// `has_looked`: right before the child is told.
+    pub(super) fn new(told_at: Instant, has_looked: bool) -> Self {
+        let arrivals = Arrivals::default();
+        Self { told_at, look_due_at: told_at, has_begun: has_looked, arrivals }
     }
 
     pub(super) fn due_at(&self) -> Instant {
@@ -54,5 +56,57 @@ impl Late {
 
     pub(super) fn arrivals(&self) -> Arrivals {
         self.arrivals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// What is counted when each look, 100 ms after the one before, shows that
+    /// many.
+    fn counted(has_looked: bool, looks: &[Option<u64>]) -> Arrivals {
+        let told_at = Instant::now();
+        let mut late = Late::new(told_at, has_looked);
+        let mut now = told_at;
+        for arrived in looks {
+            let look = arrived.map(|arrived| Look {
+                connections: 0,
+                is_busy: false,
+                last_activity: None,
+                arrived,
+            });
+            late.saw(look, now, now);
+            now += ms(100);
+        }
+        late.arrivals()
+    }
+
+    #[test]
+    fn whoever_came_after_the_child_was_told_is_counted_once() {
+        let last_after = ms(300);
+        let looks = [Some(1), Some(0), Some(2), Some(4), Some(0)];
+        assert_eq!(counted(true, &looks), Arrivals { count: 7, last_after });
+        // Without a look right before it the first one shows who came in time.
+        assert_eq!(counted(false, &looks), Arrivals { count: 6, last_after });
+        assert_eq!(counted(true, &[None, Some(0), None]), Arrivals::default());
+    }
+
+    #[test]
+    fn looks_become_rare_and_never_take_much_of_the_time() {
+        let told_at = Instant::now();
+        let mut late = Late::new(told_at, true);
+        assert_eq!(late.due_at(), told_at);
+        late.saw(None, told_at, told_at + ms(5));
+        assert_eq!(late.due_at(), told_at + ms(105));
+        late.saw(None, told_at + ms(105), told_at + ms(305));
+        assert_eq!(late.due_at(), told_at + ms(305) + ms(800));
+        let hour = Duration::from_secs(3600);
+        late.saw(None, told_at + hour, told_at + hour);
+        assert_eq!(late.due_at(), told_at + hour + hour / 10);
     }
 }

@@ -126,6 +126,8 @@ pub(crate) struct Lifecycle {
     child: Child,
     hook: Option<RunningHook>,
     look_begun_at: Instant,
+    /// What had come too late when the child was killed.
+    late: Option<Arrivals>,
     was_hang_sent: bool,
     was_concluded: bool,
     backoff: Backoff,
@@ -147,6 +149,7 @@ impl Lifecycle {
             child: Child::default(),
             hook: None,
             look_begun_at: now,
+            late: None,
             was_hang_sent: false,
             was_concluded: false,
             restart: None,
@@ -265,6 +268,7 @@ impl Lifecycle {
     pub(crate) fn late_arrivals(&self) -> Option<Arrivals> {
         match self.phase {
             Phase::Stopping { late, .. } => Some(late.arrivals()),
+            Phase::Killing { .. } => self.late,
             _ => None,
         }
     }
@@ -558,7 +562,13 @@ impl Lifecycle {
         self.child.was_told = true;
         let asked_at = self.stop.map_or(now, |stop| stop.at);
         let until = self.rules.stop_plan.deadline(asked_at);
-        self.go(Phase::Stopping { until, late: Late::new(now) }, cause, now, actions)
+        // Both ends of a drain come of a look, and without one `LearnPorts` takes it.
+        let has_looked = matches!(
+            cause,
+            Cause::StopRequested | Cause::Drained(DrainEnd::Delay | DrainEnd::Quiet)
+        );
+        let late = Late::new(now, has_looked);
+        self.go(Phase::Stopping { until, late }, cause, now, actions)
     }
 
     fn sweep(&mut self, until: Instant, scope: Scope, cause: Cause, now: Instant) -> Outcome {
@@ -569,6 +579,7 @@ impl Lifecycle {
     /// Three quarters of the reserve are for the killed to vanish, the rest is
     /// for castoff to end before the platform's own SIGKILL.
     fn kill(&mut self, cause: Cause, now: Instant) -> Outcome {
+        self.late = self.late_arrivals();
         self.child.was_killed |= self.child.is_up;
         let reserve = self.rules.stop_plan.reserve;
         let mut give_up_at = now + reserve * 3 / 4;

@@ -128,11 +128,15 @@ pub(crate) struct Table {
     /// The age of the youngest movement.
     last_moved: Option<Duration>,
     neighbours: Option<Neighbours>,
+    /// How long before it the table before was told.
+    since_before: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Connection {
     id: u64,
+    /// In milliseconds; `u32::MAX` when that was not told.
+    moved_ago: u32,
     is_busy: bool,
 }
 
@@ -202,6 +206,7 @@ impl Table {
             is_flushing: false,
             last_moved: None,
             neighbours: None,
+            since_before: Duration::ZERO,
         }
     }
 
@@ -217,7 +222,9 @@ impl Table {
         if !socket.is_connection() {
             self.is_flushing |= is_busy;
         } else if self.connections.len() < MOST_CONNECTIONS {
-            self.connections.push(Connection { id: socket.id, is_busy });
+            let moved_ago = socket.last_moved().map(|ago| ago.as_millis().try_into());
+            let moved_ago = moved_ago.and_then(Result::ok).unwrap_or(u32::MAX);
+            self.connections.push(Connection { id: socket.id, moved_ago, is_busy });
         } else {
             self.is_cut = true;
         }
@@ -236,6 +243,12 @@ impl Table {
             kept.is_busy |= is_same && next.is_busy;
             is_same
         });
+    }
+
+    /// Whether there was something under way over it, or may have been: it had
+    /// moved since the table before.
+    fn was_active(&self, connection: &Connection) -> bool {
+        connection.is_busy || u128::from(connection.moved_ago) <= self.since_before.as_millis()
     }
 
     fn has(&self, id: u64) -> bool {
@@ -261,6 +274,7 @@ pub(crate) struct Observer {
     neighbours: Option<Neighbours>,
     /// Of these, how many were seen before they were in the count.
     seen_early: u64,
+    looked_at: Option<Instant>,
     last_activity_at: Option<Instant>,
 }
 
@@ -291,12 +305,17 @@ impl Observer {
         self.opened = self.opened_by(table.opens);
         let has_unseen = self.has_unseen(table.neighbours.take());
         let before = self.before.as_ref();
+        let looked_at = self.looked_at.replace(now);
+        table.since_before =
+            looked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let fresh = before.map_or(0, |before| table.missing_in(before).count() as u64);
         let counted = self.opened.filter(|opened| !opened.is_shared);
         let arrived = counted.and_then(|opened| opened.risen).unwrap_or(fresh);
-        // Its answer, or its end, came after the look before, unseen.
-        let has_finished = before
-            .is_some_and(|before| before.missing_in(&table).any(|connection| connection.is_busy));
+        // Its answer, its end or one more request came after the look before,
+        // unseen.
+        let has_finished = before.is_some_and(|before| {
+            before.missing_in(&table).any(|connection| before.was_active(connection))
+        });
         // The connections of sock_diag bring their stamps along.
         let has_unstamped = fresh > 0 && table.source == Source::Proc;
         let is_moving = has_finished || has_unstamped || has_unseen;

@@ -36,24 +36,30 @@ impl Traffic {
         Self { watch, observer: Observer::default(), accepted, proc_root, was_told: false }
     }
 
-    /// Finds out which ports the tree listens on. Without a usable /proc none
-    /// is found, and the traffic remains unknown.
+    /// Finds out which ports the tree listens on, and who is there already: the
+    /// child may be told next. Without a usable /proc no port is found, and the
+    /// traffic remains unknown.
     pub(super) fn learn_ports(&mut self) {
         if let Some(pids) = tree::pids(&self.proc_root) {
             self.watch.learn(&pids);
         }
+        self.observe(false);
     }
 
     /// `None`: it cannot be seen. That is logged once. A drain also wants to
     /// know of connections that only may have been with the child.
     pub(super) fn look(&mut self, is_drain: bool) -> Option<Look> {
-        let opens = self.watch.count(self.accepted.get());
-        let with_neighbours = is_drain && self.observer.wants_neighbours(opens);
-        let snapshot = self.watch.look(opens, with_neighbours);
-        let look = self.observer.observe(snapshot, Instant::now());
+        let look = self.observe(is_drain);
         if look.is_none() && !std::mem::replace(&mut self.was_told, true) {
             events::traffic_unknown("neither sock_diag nor /proc tells of the child's sockets");
         }
         look
+    }
+
+    fn observe(&mut self, is_drain: bool) -> Option<Look> {
+        let opens = self.watch.count(self.accepted.get());
+        let with_neighbours = is_drain && self.observer.wants_neighbours(opens);
+        let snapshot = self.watch.look(opens, with_neighbours);
+        self.observer.observe(snapshot, Instant::now())
     }
 }

@@ -227,6 +227,18 @@ fn a_second_request_skips_the_rest_of_the_drain() {
 }
 
 #[test]
+fn what_came_too_late_is_still_known_when_the_child_was_killed() {
+    let mut world = World::serving(Duration::ZERO);
+    world.on(stop());
+    world.traffic = Some(Look { arrived: 1, ..QUIET });
+    assert_eq!(world.step(), Some(kill()));
+    let late = world.machine.late_arrivals().expect("it was being stopped");
+    assert!(late.count > 0);
+    world.on(Event::TrafficSeen(world.traffic));
+    assert_eq!(world.machine.late_arrivals(), Some(late));
+}
+
+#[test]
 fn a_second_request_without_a_drain_reaches_the_child_and_a_third_kills() {
     let mut world = World::serving(Duration::ZERO);
     assert_eq!(world.on(stop()), tell(Signal::TERM));

@@ -237,6 +237,18 @@ fn a_busy_connection_that_is_gone_was_active_until_now() {
 }
 
 #[test]
+fn a_connection_that_was_in_use_and_is_gone_may_have_been_until_now() {
+    let mut world = World::new();
+    world.look(0, &[used(1, 5_000, 5_000), used(2, 5_000, 5_000)]);
+    // One has moved since the look before, the other has not.
+    world.look(100, &[used(1, 60, 55), used(2, 5_100, 5_100)]);
+    assert_eq!(world.look(100, &[used(1, 160, 155)]).last_activity, Some(MS(155)));
+    assert_eq!(world.look(100, &[]).last_activity, Some(MS(255)));
+    world.look(100, &[used(3, 60, 55)]);
+    assert_eq!(world.look(100, &[]).last_activity, Some(Duration::ZERO));
+}
+
+#[test]
 fn arrived_are_those_that_were_not_in_the_look_before() {
     let mut world = World::new();
     assert_eq!(world.look(0, &[fresh(1), fresh(2)]).arrived, 0);
