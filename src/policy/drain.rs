@@ -70,7 +70,8 @@ impl Drain {
 
     /// When something is to be done: a look, or the end.
     pub(crate) fn due_at(&self) -> Instant {
-        self.look_due_at.map_or(self.max_until(), |at| at.min(self.max_until()))
+        let max_until = self.max_until();
+        self.look_due_at.map_or(max_until, |at| at.min(max_until))
     }
 
     /// Whether a look is due that could still matter.

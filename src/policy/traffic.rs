@@ -360,15 +360,19 @@ impl Observer {
         let Some(mut neighbours) = neighbours else {
             // What is known of them stays true as long as nobody comes.
             self.neighbours = before.filter(|_| risen == 0);
+            let unsure = self.neighbours.as_ref().map_or(0, Neighbours::unsure);
+            self.seen_early = seen_early.min(unsure);
             return risen > 0;
         };
         neighbours.sort();
-        let seen = before.map_or(0, |before| neighbours.new_since(&before));
+        let unsure = neighbours.unsure();
+        let seen = before.map_or(unsure, |before| neighbours.new_since(&before));
         self.neighbours = Some(neighbours);
         // The count is read before the connections: who comes in between is seen
         // in this look and counted in the next.
+        let not_yet = seen_early.saturating_sub(risen).min(unsure);
         let risen = risen.saturating_sub(seen_early);
-        self.seen_early = seen.saturating_sub(risen);
+        self.seen_early = seen.saturating_sub(risen) + not_yet;
         risen > seen
     }
 }

@@ -47,6 +47,9 @@ pub(crate) struct Neighbours {
     /// What each is known by, rising. The two ends of one connection, and what
     /// is left of it in TIME_WAIT, are known by the same.
     names: Vec<u64>,
+    /// Those of whom only the client's end was seen, which is there before the
+    /// kernel has counted the handshake: its last packet may be under way.
+    unsure: Vec<u64>,
     is_cut: bool,
     /// How long ago a client of this host last closed its connection to the
     /// child: the server's end leaves nothing behind then.
@@ -86,15 +89,23 @@ impl Neighbours {
         if remote == Role::Counted {
             self.last_closed = youngest(self.last_closed, socket.closed_ago());
         }
-        // Who connects from here is in the count only where it has come to.
-        let is_counted = is_of_one_host || matches!(local, Role::Counted | Role::Other);
         let is_castoffs = local == Role::Castoff || remote == Role::Castoff;
         // A handshake counts when it is over.
-        if !is_counted || is_castoffs || socket.state == State::SynReceived {
+        if is_castoffs || socket.state == State::SynReceived {
             return;
         }
-        if self.names.len() < 2 * MOST_PAIRS {
-            self.names.push(pair.name());
+        // Of two ends that nobody listens at, either may be the client's. Only
+        // an answer to its FIN tells that there is, or was, a server's.
+        let is_answered = !matches!(socket.state, State::Established | State::FinWait1);
+        let is_servers = matches!(local, Role::Counted | Role::Other);
+        let names = match is_of_one_host {
+            // Who connects from here to elsewhere is not in the count.
+            false if !is_servers => return,
+            true if !is_servers && !is_answered => &mut self.unsure,
+            _ => &mut self.names,
+        };
+        if names.len() < MOST_PAIRS {
+            names.push(pair.name());
         } else {
             self.is_cut = true;
         }
@@ -107,10 +118,12 @@ impl Neighbours {
 
     /// To be called when all are added.
     pub(super) fn sort(&mut self) {
-        self.names.sort_unstable();
-        self.names.dedup();
-        self.is_cut |= self.names.len() > MOST_PAIRS;
-        self.names.truncate(MOST_PAIRS);
+        for names in [&mut self.names, &mut self.unsure] {
+            names.sort_unstable();
+            names.dedup();
+        }
+        let names = &self.names;
+        self.unsure.retain(|name| names.binary_search(name).is_err());
     }
 
     /// How many have come since `before`, as far as they are still to be seen.
@@ -118,8 +131,17 @@ impl Neighbours {
         if before.is_cut {
             return 0;
         }
-        let is_new = |name: &&u64| before.names.binary_search(name).is_err();
-        self.names.iter().filter(is_new).count() as u64
+        let names = self.names.iter().chain(&self.unsure);
+        names.filter(|name| !before.has(name)).count() as u64
+    }
+
+    fn has(&self, name: &u64) -> bool {
+        [&self.names, &self.unsure].iter().any(|names| names.binary_search(name).is_ok())
+    }
+
+    /// How many may be missing in the count, however long ago they were seen.
+    pub(super) fn unsure(&self) -> u64 {
+        self.unsure.len() as u64
     }
 
     pub(super) fn last_closed(&self) -> Option<Duration> {

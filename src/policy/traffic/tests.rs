@@ -388,6 +388,34 @@ fn who_comes_between_the_count_and_the_look_explains_the_next_count_only() {
 }
 
 #[test]
+fn a_client_of_this_host_explains_a_count_that_comes_later() {
+    let mut world = World::new();
+    let mut is_moving = |passive, client: Option<State>| {
+        world.now += MS(100);
+        let mut table = Table::new(Source::SockDiag, shared(passive));
+        if world.observer.wants_neighbours(shared(passive)) {
+            let mut neighbours = Neighbours::default();
+            let [local, remote] = [5000, 70].map(|port| End { address: 1, port });
+            if let Some(state) = client {
+                let socket = Socket { state, ..without_bytes(0) };
+                neighbours.add(&Pair { local, remote }, &socket, |_| Role::Unused);
+            }
+            table.set_neighbours(neighbours);
+        }
+        let look = world.observer.observe(Snapshot::Known(table), world.now).unwrap();
+        look.last_activity == Some(Duration::ZERO)
+    };
+    assert!(!is_moving(10, Some(State::Established)));
+    assert!(!is_moving(10, Some(State::Established)));
+    assert!(!is_moving(11, Some(State::Established)));
+    assert!(is_moving(12, Some(State::Established)));
+    // Once it must have been counted it explains nothing later.
+    assert!(!is_moving(12, None));
+    assert!(is_moving(13, Some(State::TimeWait)));
+    assert!(is_moving(14, None));
+}
+
+#[test]
 fn neighbours_that_were_left_out_explain_nothing() {
     let mut world = World::new();
     assert!(!world.is_moving_among(10, &[]));

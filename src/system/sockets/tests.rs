@@ -202,7 +202,7 @@ fn a_client_that_leaves_without_a_word_is_no_request() {
         let mut states = Vec::new();
         let tell = &mut |row| match row {
             Row::Connection { pair, socket } if pair.local.port == port => {
-                states.push(socket.state)
+                states.push(socket.state);
             }
             _ => {}
         };

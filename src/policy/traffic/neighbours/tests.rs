@@ -91,6 +91,25 @@ fn both_ends_on_one_host_and_what_is_left_of_them_explain_one() {
 }
 
 #[test]
+fn a_client_alone_may_not_be_in_the_count_yet() {
+    let [server, client] =
+        [(70, 5000), (5000, 70)].map(|(local, remote)| pair((LOOPBACK, local), (LOOPBACK, remote)));
+    let unsure = |rows: &[(Pair, State)]| neighbours(rows).unsure();
+    for state in [State::Established, State::FinWait1] {
+        assert_eq!((unsure(&[(client, state)]), explained(&[(client, state)])), (1, 1));
+        let handshake = (server, State::SynReceived);
+        assert_eq!((unsure(&[handshake, (client, state)]), explained(&[handshake])), (1, 0));
+        let both = [(client, state), (server, State::Established)];
+        assert_eq!((unsure(&both), explained(&both)), (0, 1));
+    }
+    assert!(STATES[2..].iter().all(|state| unsure(&[(client, *state)]) == 0));
+    // Then it is the same as it was.
+    let before = neighbours(&[(client, State::Established)]);
+    assert_eq!(neighbours(&[(client, State::TimeWait)]).new_since(&before), 0);
+    assert_eq!(neighbours(&[(server, State::CloseWait)]).new_since(&before), 0);
+}
+
+#[test]
 fn castoffs_own_explain_nothing() {
     let probe = pair((LOOPBACK, 5000), (LOOPBACK, 99));
     assert_eq!(explained(&[(probe, State::TimeWait)]), 0);
