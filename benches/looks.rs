@@ -1,6 +1,7 @@
 //! What a look at the child's sockets costs: `cargo bench --bench looks [-- N]`
 //! prints CPU time per look, kernel and user together, without and with N
-//! (10,000) idle connections over loopback, through netlink and through /proc.
+//! (10,000) idle connections over loopback: through netlink, through /proc, and
+//! through netlink with the handshakes counted beside others that listen.
 //!
 //! The clients are a process of their own: each end needs a descriptor. It must
 //! never fail because of a time, and always when a connection is not seen.
@@ -34,7 +35,7 @@ mod system {
 
     /// A look as it is where netlink is refused.
     pub(crate) fn through_proc(watch: &sockets::Watch) -> Snapshot {
-        watch.through_proc(None).map_or(Snapshot::Unknown, Snapshot::Known)
+        watch.through_proc(None, false).map_or(Snapshot::Unknown, Snapshot::Known)
     }
 }
 
@@ -75,7 +76,7 @@ fn measure(count: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let port = listener.local_addr().expect("an address").port();
     let watch = Watch::new(Ports::Named(vec![port]), None, PathBuf::from("/proc"));
-    report("netlink", 0, || watch.look(0));
+    report("netlink", 0, || watch.look(None, false));
     report("proc", 0, || system::through_proc(&watch));
     let own = std::env::current_exe().expect("a path");
     let mut clients = Command::new(own)
@@ -91,8 +92,14 @@ fn measure(count: usize) {
             server
         })
         .collect();
-    report("netlink", count, || watch.look(0));
+    report("netlink", count, || watch.look(None, false));
     report("proc", count, || system::through_proc(&watch));
+    // Where others listen too and their connections come and go.
+    let mut watch = watch;
+    report("beside", count, || {
+        let opens = watch.count(0);
+        watch.look(opens, true)
+    });
     drop(clients.stdin.take());
     clients.wait().expect("clients");
     drop(servers);

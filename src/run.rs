@@ -88,10 +88,6 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         Rc::clone(&accepted),
         status,
     );
-    {
-        let _context = ready.runtime.enter();
-        supervisor.begin();
-    }
     if let Some(listener) = ready.listener {
         let connections_max = http::connections_max(descriptors::limit());
         let usage = usage_of(ready.detected.groups);
@@ -103,9 +99,8 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     }
     let code = supervise(&ready.runtime, &mut supervisor);
     supervisor.release_terminal();
-    if let Some(error) = supervisor.start_error() {
-        let command = config.command.first().map(OsString::as_os_str).unwrap_or_default();
-        let _ = writeln!(io::stderr(), "castoff: cannot run {command:?}: {error}");
+    if let Some(failure) = supervisor.failure() {
+        let _ = writeln!(io::stderr(), "castoff: {failure}");
     }
     events::exiting(code, supervisor.stop_requested_at().map(|at| at.elapsed()));
     Ok(code)
@@ -235,15 +230,15 @@ fn adopt(config: &Config) -> bool {
     {
         events::parent_death_signal_failed(signal, error);
     }
+    if !tree::can_be_walked(&config.proc_root) {
+        events::proc_unusable(config.proc_root.display());
+    }
     if subreaper::is_pid_1() {
         return false;
     }
     let adopted = subreaper::become_subreaper();
     if let Err(error) = &adopted {
         events::subreaper_failed(error);
-    }
-    if !tree::can_be_walked(&config.proc_root) {
-        events::proc_unusable(config.proc_root.display());
     }
     adopted.is_ok()
 }

@@ -9,8 +9,10 @@ mod launcher;
 mod signals;
 mod traffic;
 
+use std::collections::VecDeque;
+use std::fmt::Display;
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -23,12 +25,11 @@ use traffic::Traffic;
 use crate::log::events;
 use crate::policy::exit::ExitReason;
 use crate::policy::hooks::{Hook, HookEnd};
-use crate::policy::lifecycle::{Action, Event, Lifecycle, Outcome, PhaseChange};
+use crate::policy::lifecycle::{Action, Event, Lifecycle, Outcome, PhaseChange, Scope};
 use crate::policy::restart::Attempt;
 use crate::policy::signal::{Rewrite, Signal};
-use crate::policy::status::Status;
+use crate::policy::status::{PhaseName, Status};
 use crate::policy::traffic::Ports;
-use crate::system::child::SpawnError;
 use crate::system::reaper::{self, Change, Left};
 use crate::system::signals::{Received, Signals};
 use crate::system::{Pid, terminal, tree};
@@ -74,14 +75,17 @@ pub(crate) struct Supervisor {
     child_is_up: bool,
     /// Processes that ended before they became a program: nobody's orphans.
     refused: Vec<Pid>,
-    /// Why the child could not be started, the last time.
-    start_error: Option<SpawnError>,
+    /// Why castoff ends without having started the child.
+    failure: Option<String>,
     /// The child is to be announced as ready.
     must_announce: bool,
     /// There may be zombies of which no SIGCHLD will tell.
     must_reap: bool,
     is_suspended: bool,
     status: watch::Sender<Status>,
+    /// What is still to be done: it outlives a panic in what was done first.
+    actions: VecDeque<Action>,
+    has_begun: bool,
     exit_code: Option<u8>,
 }
 
@@ -117,27 +121,28 @@ impl Supervisor {
             child_started_at: Instant::now(),
             child_is_up: false,
             refused: Vec::new(),
-            start_error: None,
+            failure: None,
             must_announce: false,
             must_reap: false,
             is_suspended: false,
             status,
+            actions: VecDeque::new(),
+            has_begun: false,
             exit_code: None,
         }
-    }
-
-    /// Starts the child, or the hook that comes before it.
-    pub(crate) fn begin(&mut self) {
-        let outcome = self.lifecycle.begin(Instant::now());
-        self.take(outcome);
     }
 
     /// Runs until nothing is left of the child's tree, or until what is left
     /// cannot be killed; returns what castoff has to exit with. May be called
     /// again after a panic: it goes on where it was.
     pub(crate) async fn supervise(&mut self) -> u8 {
-        // Whatever changed before castoff listened, or while it panicked.
+        if !std::mem::replace(&mut self.has_begun, true) {
+            let outcome = self.lifecycle.begin(Instant::now());
+            self.take(outcome);
+        }
+        // Whatever changed before castoff listened, or was left when it panicked.
         self.must_reap = true;
+        self.perform_all();
         loop {
             if let Some(code) = self.exit_code {
                 self.hooks.hear_last_words().await;
@@ -235,7 +240,10 @@ impl Supervisor {
                 }
                 Change::Continued => self.on(Event::ChildContinued),
                 Change::Ended(reason) => {
-                    self.note_late_arrivals();
+                    if self.lifecycle.phase() == PhaseName::Stopping {
+                        // What came in vain since the last one?
+                        self.look();
+                    }
                     self.child_is_up = false;
                     // Keys are castoff's now, until there is another child.
                     self.release_terminal();
@@ -253,16 +261,6 @@ impl Supervisor {
         self.child_is_up && self.child == Some(pid)
     }
 
-    /// The child that was being stopped has ended: what came in vain?
-    fn note_late_arrivals(&mut self) {
-        if self.lifecycle.late_arrivals().is_some() {
-            self.look();
-        }
-        if let Some(late) = self.lifecycle.late_arrivals().filter(|late| late.count > 0) {
-            events::late_connections(late.count, late.last_after);
-        }
-    }
-
     fn on(&mut self, event: Event) {
         let outcome = self.lifecycle.on(event, Instant::now());
         if let Event::ChildExited { reason, .. } = event {
@@ -275,8 +273,17 @@ impl Supervisor {
         self.publish();
         if let Some(change) = outcome.change {
             log_change(&change);
+            let late = self.lifecycle.late_arrivals().filter(|late| late.count > 0);
+            if let Some(late) = late.filter(|_| change.from == PhaseName::Stopping) {
+                events::late_connections(late.count, late.last_after);
+            }
         }
-        for action in outcome.actions {
+        self.actions.extend(outcome.actions);
+        self.perform_all();
+    }
+
+    fn perform_all(&mut self) {
+        while let Some(action) = self.actions.pop_front() {
             self.perform(action);
         }
     }
@@ -286,22 +293,18 @@ impl Supervisor {
             Action::StartChild => self.start_child(),
             Action::StartHook(hook) => self.start_hook(hook),
             Action::KillHook => self.hooks.kill(),
-            Action::LearnPorts => self.traffic.learn_ports(),
+            Action::LearnPorts(time) => self.traffic.learn_ports(Instant::now() + time),
             Action::Look => self.look(),
             Action::SignalChild(signal) => {
                 self.signal_child(signal, self.setting.to_group || self.setting.stop_to_group);
             }
             Action::ContinueChild => self.signal_child(Signal::CONT, true),
-            Action::SignalTree(signal, scope) => {
-                let child = self.child.filter(|_| self.child_is_up);
-                tree::signal(&self.setting.proc_root, child, signal, scope);
-            }
+            Action::SignalTree(signal, scope) => self.signal_tree(signal, scope),
             Action::SendHangSignal(signal, scope) => {
                 events::hang_signal_sent(signal);
-                let child = self.child.filter(|_| self.child_is_up);
-                tree::signal(&self.setting.proc_root, child, signal, scope);
+                self.signal_tree(signal, scope);
             }
-            Action::ListSurvivors => self.list_survivors(),
+            Action::ListSurvivors(scope, time) => self.list_survivors(scope, time),
             Action::AnnounceRestart(attempt) => self.announce_restart(attempt),
             Action::Suspend => {
                 self.is_suspended = true;
@@ -312,7 +315,8 @@ impl Supervisor {
     }
 
     fn look(&mut self) {
-        let look = self.traffic.look(self.setting.drains_by_traffic);
+        let is_drain = self.lifecycle.late_arrivals().is_none();
+        let look = self.traffic.look(is_drain, is_drain && self.setting.drains_by_traffic);
         self.on(Event::TrafficSeen(look));
         let late = self.lifecycle.late_arrivals();
         self.status.send_modify(|status| {
@@ -331,10 +335,11 @@ impl Supervisor {
             Err(error) => {
                 let code = launcher::code(&error);
                 if self.child.is_some() {
-                    events::start_failed(name, &error);
+                    events::start_failed(name, one_line(&error));
+                } else {
+                    self.failure = Some(format!("cannot run {name:?}: {error}"));
                 }
                 self.refused.extend(error.pid());
-                self.start_error = Some(error);
                 self.on(Event::StartFailed(code));
             }
         }
@@ -345,7 +350,6 @@ impl Supervisor {
         self.child_started_at = Instant::now();
         self.child_is_up = true;
         self.must_announce = true;
-        self.start_error = None;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         self.status.send_modify(|status| {
             status.child_started_at = since_epoch.ok().map(|time| time.as_secs_f64());
@@ -362,15 +366,27 @@ impl Supervisor {
     fn start_hook(&mut self, hook: Hook) {
         if let Err(error) = self.hooks.start(hook, &self.launcher) {
             self.refused.extend(error.pid());
-            // A hook runs alone, or beside a child that is up.
-            let end = HookEnd::NotStarted(error.code());
-            self.on(Event::HookFinished { end, is_last: true });
+            if hook == Hook::PreStart {
+                self.failure = Some(format!("cannot run the pre-start hook: {error}"));
+            }
+            // What castoff was born with may be there before the child, but not
+            // after everybody has gone.
+            let (end, is_last) = (HookEnd::NotStarted(error.code()), hook == Hook::PostStop);
+            self.must_reap = true;
+            self.on(Event::HookFinished { end, is_last });
         }
     }
 
-    /// A look of its own, and short: the kill waits for it.
-    fn list_survivors(&self) {
-        let Some(left) = tree::survivors(&self.setting.proc_root, SURVIVORS_LISTED) else { return };
+    fn signal_tree(&self, signal: Signal, scope: Scope) {
+        let child = self.child.filter(|_| self.child_is_up);
+        let started: Vec<_> = child.into_iter().chain(self.hooks.pid()).collect();
+        tree::signal(&self.setting.proc_root, &started, signal, scope);
+    }
+
+    fn list_survivors(&self, scope: Scope, time: Duration) {
+        let until = Instant::now() + time;
+        let left = tree::survivors(&self.setting.proc_root, SURVIVORS_LISTED, scope, until);
+        let Some(left) = left else { return };
         let listed: Vec<_> = left
             .listed
             .iter()
@@ -412,9 +428,9 @@ impl Supervisor {
         self.launcher.release_terminal(self.child);
     }
 
-    /// Why the child could not be started, if it never was.
-    pub(crate) fn start_error(&self) -> Option<&SpawnError> {
-        self.start_error.as_ref().filter(|_| self.child.is_none())
+    /// Why the child was never started, for the user.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref().filter(|_| self.child.is_none())
     }
 
     /// When a stop was first asked for.
@@ -423,9 +439,14 @@ impl Supervisor {
     }
 }
 
+/// A field of the log holds no second line, such as a hint.
+fn one_line(error: &dyn Display) -> String {
+    error.to_string().replace('\n', "; ")
+}
+
 fn log_change(change: &PhaseChange) {
     if let Some(drained) = change.drained {
-        events::drain_finished(change.elapsed, drained.end.as_str(), drained.connections);
+        events::drain_finished(drained.waited, drained.end.as_str(), drained.connections);
     }
     events::phase_changed(change.from, change.to, change.cause.as_str(), change.elapsed);
 }

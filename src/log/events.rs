@@ -88,10 +88,11 @@ pub(crate) fn subreaper_failed(cause: impl Display) {
     warn!(event = "subreaper_failed", %cause, "cannot adopt the orphans of descendants");
 }
 
-/// As a subreaper castoff finds descendants there; without it a daemon of the
-/// child's outlives the stop.
+/// castoff finds descendants there, and the ports of the child's traffic.
+/// Without it a subreaper reaches no daemon of the child's, and a restart as PID
+/// 1 spares nobody.
 pub(crate) fn proc_unusable(path: impl Display) {
-    warn!(event = "proc_unusable", %path, "cannot find descendants beyond the child's group");
+    warn!(event = "proc_unusable", %path, "processes cannot be seen");
 }
 
 pub(crate) fn parent_death_signal_failed(signal: Signal, cause: impl Display) {

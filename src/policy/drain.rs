@@ -91,7 +91,8 @@ impl Drain {
             }
             Some(_) => {}
         }
-        self.last_look_at = Some(now);
+        // Who came while it was taken may have been overlooked.
+        self.last_look_at = Some(begun_at);
         self.look_due_at = self.plan.is_adaptive().then(|| {
             let cost = now.saturating_duration_since(begun_at);
             now + self.pause(now).max(cost * SHARE)
@@ -124,6 +125,11 @@ impl Drain {
         let seen_at = self.last_look_at?;
         let is_quiet = seen_at >= self.active_at + self.plan.quiet;
         (seen_at >= self.min_until() && is_quiet).then_some(DrainEnd::Quiet)
+    }
+
+    /// There is none: the child is told at once, or when the hook is over.
+    pub(crate) fn is_none(&self) -> bool {
+        self.plan.max.is_zero()
     }
 
     /// Connections that were open at the last look, if they could be seen.
@@ -247,6 +253,19 @@ mod tests {
         let mut drain = Drain::new(plan, start);
         drain.saw(look(true, None), start, start + ms(200));
         assert!(drain.due_at() >= start + ms(200) + ms(800));
+    }
+
+    #[test]
+    fn what_happened_during_a_look_is_left_to_the_next() {
+        let start = Instant::now();
+        let plan = DrainPlan { delay: ms(0), max: ms(60_000), quiet: ms(1000) };
+        let mut drain = Drain::new(plan, start);
+        drain.saw(look(false, None), start + ms(990), start + ms(1010));
+        assert_eq!(drain.end(start + ms(1010)), None);
+        let next = drain.due_at();
+        assert!(next > start + ms(1010));
+        drain.saw(look(false, None), next, next + ms(20));
+        assert_eq!(drain.end(next + ms(20)), Some(DrainEnd::Quiet));
     }
 
     proptest! {

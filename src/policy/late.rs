@@ -19,7 +19,7 @@ pub(super) struct Late {
     until: Instant,
     /// `None`: the kill is too near, and must not wait for a look.
     look_due_at: Option<Instant>,
-    /// What had come before the child was told has been seen.
+    /// Whoever had come before the child was told has been seen.
     has_begun: bool,
     arrivals: Arrivals,
 }
@@ -33,10 +33,10 @@ pub(crate) struct Arrivals {
 }
 
 impl Late {
-    /// `until` is when the child is killed.
-    pub(super) fn new(told_at: Instant, until: Instant) -> Self {
+    /// `until` is when the child is killed; `has_looked`: right before it is told.
+    pub(super) fn new(told_at: Instant, until: Instant, has_looked: bool) -> Self {
         let arrivals = Arrivals::default();
-        Self { told_at, until, look_due_at: Some(told_at), has_begun: false, arrivals }
+        Self { told_at, until, look_due_at: Some(told_at), has_begun: has_looked, arrivals }
     }
 
     pub(super) fn due_at(&self) -> Option<Instant> {
@@ -74,32 +74,44 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn look(arrived: u64) -> Option<Look> {
-        Some(Look { connections: 0, is_busy: false, last_activity: None, arrived })
+    /// What is counted when each look, 100 ms after the one before, shows that
+    /// many.
+    fn counted(has_looked: bool, looks: &[Option<u64>]) -> Arrivals {
+        let told_at = Instant::now();
+        let mut late = Late::new(told_at, told_at + ms(60_000), has_looked);
+        let mut now = told_at;
+        for arrived in looks {
+            let look = arrived.map(|arrived| Look {
+                connections: 0,
+                is_busy: false,
+                last_activity: None,
+                arrived,
+            });
+            late.saw(look, now, now);
+            now += ms(100);
+        }
+        late.arrivals()
     }
 
     #[test]
-    fn only_what_comes_after_the_first_look_is_late() {
-        let told_at = Instant::now();
-        let mut late = Late::new(told_at, told_at + ms(60_000));
-        assert!(late.is_due(told_at));
-        late.saw(look(9), told_at, told_at);
-        assert_eq!(late.arrivals(), Arrivals::default());
-        late.saw(look(2), told_at + ms(100), told_at + ms(101));
-        late.saw(None, told_at + ms(200), told_at + ms(201));
-        late.saw(look(0), told_at + ms(300), told_at + ms(301));
-        assert_eq!(late.arrivals(), Arrivals { count: 2, last_after: ms(101) });
+    fn whoever_came_after_the_child_was_told_is_counted_once() {
+        let last_after = ms(300);
+        let looks = [Some(1), Some(0), Some(2), Some(4), Some(0)];
+        assert_eq!(counted(true, &looks), Arrivals { count: 7, last_after });
+        // Without a look right before it the first one shows who came in time.
+        assert_eq!(counted(false, &looks), Arrivals { count: 6, last_after });
+        assert_eq!(counted(true, &[None, Some(0), None]), Arrivals::default());
     }
 
     #[test]
     fn looks_grow_rare_and_end_before_the_kill() {
         let told_at = Instant::now();
         let until = told_at + ms(3_600_000);
-        let mut late = Late::new(told_at, until);
+        let mut late = Late::new(told_at, until, true);
         let (mut looks, mut last_at) = (0, told_at);
         while let Some(at) = late.due_at() {
             // Each takes 20 ms.
-            late.saw(look(0), at, at + ms(20));
+            late.saw(None, at, at + ms(20));
             (looks, last_at) = (looks + 1, at);
         }
         assert!((50..200).contains(&looks), "{looks}");

@@ -27,7 +27,7 @@
 //! sweeping -> killing   : post_stop_finished       the hook has left somebody behind
 //! sweeping -> starting  : tree_gone                the child is to be restarted
 //! sweeping -> exited    : tree_gone | post_stop_finished
-//! killing  -> starting  : tree_gone
+//! killing  -> starting  : tree_gone | gave_up
 //! killing  -> sweeping  : child_exited | tree_gone    the post-stop hook runs
 //! killing  -> exited    : child_exited | tree_gone | gave_up
 //! ```
@@ -72,11 +72,10 @@ enum Phase {
     Draining {
         drain: Drain,
         signal: Signal,
-        over: Option<DrainEnd>,
+        over: Option<(DrainEnd, Instant)>,
     },
     Stopping {
         until: Instant,
-        late: Late,
     },
     Sweeping {
         until: Instant,
@@ -121,6 +120,8 @@ pub(crate) struct Lifecycle {
     child: Child,
     hook: Option<RunningHook>,
     look_begun_at: Instant,
+    /// Since the child was told.
+    late: Option<Late>,
     /// castoff ends because of a stop request, and did not have to kill the child.
     has_obeyed: bool,
     was_hang_sent: bool,
@@ -145,6 +146,7 @@ impl Lifecycle {
             child: Child::default(),
             hook: None,
             look_begun_at: now,
+            late: None,
             has_obeyed: false,
             was_hang_sent: false,
             were_survivors_listed: false,
@@ -205,9 +207,9 @@ impl Lifecycle {
             Phase::Draining { drain, over: None, .. } => Some(drain.due_at()),
             // Only the hook holds it up.
             Phase::Draining { over: Some(_), .. } => None,
-            Phase::Stopping { until, late } => {
-                let warn_at = self.warn_at(until);
-                Some(late.due_at().map_or(warn_at, |at| at.min(warn_at)))
+            Phase::Stopping { until } => {
+                let look_at = self.late.and_then(|late| late.due_at());
+                [Some(self.warn_at(until)), look_at].into_iter().flatten().min()
             }
             Phase::Sweeping { until } => Some(self.warn_at(until)),
             Phase::BackingOff { until } | Phase::Killing { until, .. } => Some(until),
@@ -265,12 +267,9 @@ impl Lifecycle {
         self.hook.is_some_and(|hook| hook.has_timed_out)
     }
 
-    /// What has come since the child was told; `None`: it is not being stopped.
+    /// What has come since the child was told; `None`: it never was.
     pub(crate) fn late_arrivals(&self) -> Option<Arrivals> {
-        match self.phase {
-            Phase::Stopping { late, .. } => Some(late.arrivals()),
-            _ => None,
-        }
+        self.late.map(|late| late.arrivals())
     }
 
     fn child_ready(&mut self, now: Instant) -> Outcome {
@@ -293,19 +292,21 @@ impl Lifecycle {
         match self.phase {
             Phase::Draining { drain, over: None, .. } if drain.wants_look(now) => self.look(now),
             Phase::Draining { .. } => self.settle_drain(None, now),
-            Phase::Stopping { until, .. } | Phase::Sweeping { until }
+            Phase::Stopping { until } | Phase::Sweeping { until }
                 if until > self.warn_at(until) && now >= self.warn_at(until) =>
             {
                 self.warn(until, now)
             }
-            Phase::Stopping { until, .. } | Phase::Sweeping { until } if now >= until => {
+            Phase::Stopping { until } | Phase::Sweeping { until } if now >= until => {
                 self.kill(Cause::Deadline, now)
             }
-            Phase::Stopping { late, .. } if late.is_due(now) => self.look(now),
+            Phase::Stopping { .. } if self.late.is_some_and(|late| late.is_due(now)) => {
+                self.look(now)
+            }
             Phase::BackingOff { until } if now >= until => self.start_child(),
             Phase::Killing { until, give_up_at } if now >= until => {
                 if now >= give_up_at {
-                    return self.exit(Cause::GaveUp, now);
+                    return self.give_up(now);
                 }
                 let until = give_up_at.min(now + STRIKE_INTERVAL);
                 self.phase = Phase::Killing { until, give_up_at };
@@ -338,17 +339,14 @@ impl Lifecycle {
 
     fn traffic_seen(&mut self, look: Option<Look>, now: Instant) -> Outcome {
         let begun_at = self.look_begun_at;
-        match &mut self.phase {
-            Phase::Draining { drain, .. } => {
-                drain.saw(look, begun_at, now);
-                self.settle_drain(None, now)
-            }
-            Phase::Stopping { late, .. } => {
-                late.saw(look, begun_at, now);
-                Outcome::default()
-            }
-            _ => Outcome::default(),
+        if let Phase::Draining { drain, .. } = &mut self.phase {
+            drain.saw(look, begun_at, now);
+            return self.settle_drain(None, now);
         }
+        if let (Phase::Stopping { .. }, Some(late)) = (self.phase, &mut self.late) {
+            late.saw(look, begun_at, now);
+        }
+        Outcome::default()
     }
 
     fn look(&mut self, now: Instant) -> Outcome {
@@ -368,11 +366,12 @@ impl Lifecycle {
 
     fn go(&mut self, to: Phase, cause: Cause, now: Instant, actions: Vec<Action>) -> Outcome {
         let drained = match (self.phase, cause) {
-            (Phase::Draining { drain, .. }, Cause::Drained(end)) => {
-                Some(Drained { end, connections: drain.connections() })
-            }
-            (Phase::Draining { drain, over: Some(end), .. }, Cause::PreStopFinished) => {
-                Some(Drained { end, connections: drain.connections() })
+            (Phase::Draining { drain, over, .. }, Cause::Drained(_) | Cause::PreStopFinished)
+                if !drain.is_none() =>
+            {
+                let (end, at) = over.unwrap_or((DrainEnd::SecondSignal, now));
+                let waited = at.saturating_duration_since(self.entered_at);
+                Some(Drained { end, waited, connections: drain.connections() })
             }
             _ => None,
         };

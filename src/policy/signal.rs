@@ -52,6 +52,11 @@ impl Signal {
         matches!(self, Self::KILL | Self::STOP)
     }
 
+    /// What stops and continues, as a shell's keys do.
+    pub(crate) fn is_job_control(self) -> bool {
+        matches!(self.0, 18..=22)
+    }
+
     /// Of these the kernel keeps every one that is pending, of the others one.
     pub(crate) fn is_real_time(self) -> bool {
         self.0 > 31

@@ -3,7 +3,11 @@
 //! Owns what counts as a connection, as busy and as activity. It opens no
 //! socket and reads no file: tables come in, a judgement goes out.
 
+mod neighbours;
+
 use std::time::{Duration, Instant};
+
+pub(crate) use neighbours::{End, Neighbours, Pair, Role};
 
 /// How many connections of a look are kept: 1 MB. Where there are more it is
 /// busy, whatever they do.
@@ -123,11 +127,16 @@ pub(crate) struct Table {
     is_flushing: bool,
     /// The age of the youngest movement.
     last_moved: Option<Duration>,
+    neighbours: Option<Neighbours>,
+    /// How long before it the table before was told.
+    since_before: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Connection {
     id: u64,
+    /// In milliseconds; `u32::MAX` when that was not told.
+    moved_ago: u32,
     is_busy: bool,
 }
 
@@ -161,8 +170,13 @@ impl Socket {
 
     /// How long ago it last gave a sign of life.
     fn last_moved(&self) -> Option<Duration> {
-        let closed_ago = self.time_wait_left.map(|left| TIME_WAIT.saturating_sub(left));
-        self.transfer.map(|transfer| transfer.received_ago.min(transfer.sent_ago)).or(closed_ago)
+        let moved_ago = self.transfer.map(|transfer| transfer.received_ago.min(transfer.sent_ago));
+        moved_ago.or_else(|| self.closed_ago())
+    }
+
+    /// How long it has been in TIME_WAIT.
+    fn closed_ago(&self) -> Option<Duration> {
+        self.time_wait_left.map(|left| TIME_WAIT.saturating_sub(left))
     }
 }
 
@@ -191,7 +205,15 @@ impl Table {
             is_cut: false,
             is_flushing: false,
             last_moved: None,
+            neighbours: None,
+            since_before: Duration::ZERO,
         }
+    }
+
+    /// Who else there is, where `Observer::wants_neighbours`.
+    pub(crate) fn set_neighbours(&mut self, neighbours: Neighbours) {
+        self.last_moved = youngest(self.last_moved, neighbours.last_closed());
+        self.neighbours = Some(neighbours);
     }
 
     pub(crate) fn add(&mut self, socket: &Socket) {
@@ -200,7 +222,9 @@ impl Table {
         if !socket.is_connection() {
             self.is_flushing |= is_busy;
         } else if self.connections.len() < MOST_CONNECTIONS {
-            self.connections.push(Connection { id: socket.id, is_busy });
+            let moved_ago = socket.last_moved().map(|ago| ago.as_millis().try_into());
+            let moved_ago = moved_ago.and_then(Result::ok).unwrap_or(u32::MAX);
+            self.connections.push(Connection { id: socket.id, moved_ago, is_busy });
         } else {
             self.is_cut = true;
         }
@@ -221,6 +245,12 @@ impl Table {
         });
     }
 
+    /// Whether there was something under way over it, or may have been: it had
+    /// moved since the table before.
+    fn was_active(&self, connection: &Connection) -> bool {
+        connection.is_busy || u128::from(connection.moved_ago) <= self.since_before.as_millis()
+    }
+
     fn has(&self, id: u64) -> bool {
         self.connections.binary_search_by_key(&id, |connection| connection.id).is_ok()
     }
@@ -238,26 +268,57 @@ impl Table {
 #[derive(Debug, Default)]
 pub(crate) struct Observer {
     before: Option<Table>,
-    /// The handshakes with others than castoff, as of the look before.
-    opened: Option<u64>,
+    /// As of the look before.
+    opened: Option<Opened>,
+    /// As of the last look that told them. Since then none has come.
+    neighbours: Option<Neighbours>,
+    /// Of these, how many were seen before they were in the count.
+    seen_early: u64,
+    looked_at: Option<Instant>,
     last_activity_at: Option<Instant>,
 }
 
+/// The handshakes with others than castoff.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    total: u64,
+    /// By how much it has risen since the look before; `None` at the first.
+    risen: Option<u64>,
+    has_others: bool,
+    /// Others listen, or did at the look before: they may be among the risen.
+    is_shared: bool,
+}
+
 impl Observer {
+    /// Whether the next table needs its neighbours: when others listen as well
+    /// and the kernel has counted somebody, or when it counts nobody.
+    pub(crate) fn wants_neighbours(&self, opens: Option<Opens>) -> bool {
+        self.opened_by(opens).is_none_or(|opened| {
+            opened.is_shared && (self.neighbours.is_none() || opened.risen > Some(0))
+        })
+    }
+
     /// `now` is the moment of the snapshot. `None`: traffic cannot be seen.
     pub(crate) fn observe(&mut self, snapshot: Snapshot, now: Instant) -> Option<Look> {
         let Snapshot::Known(mut table) = snapshot else { return None };
         table.sort();
-        let opened = self.count_opens(table.opens);
+        self.opened = self.opened_by(table.opens);
+        let has_unseen = self.has_unseen(table.neighbours.take());
         let before = self.before.as_ref();
+        let looked_at = self.looked_at.replace(now);
+        table.since_before =
+            looked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let fresh = before.map_or(0, |before| table.missing_in(before).count() as u64);
-        let arrived = opened.unwrap_or(fresh);
-        // Its answer, or its end, came after the look before, unseen.
-        let has_finished = before
-            .is_some_and(|before| before.missing_in(&table).any(|connection| connection.is_busy));
+        let counted = self.opened.filter(|opened| !opened.is_shared);
+        let arrived = counted.and_then(|opened| opened.risen).unwrap_or(fresh);
+        // Its answer, its end or one more request came after the look before,
+        // unseen.
+        let has_finished = before.is_some_and(|before| {
+            before.missing_in(&table).any(|connection| before.was_active(connection))
+        });
         // The connections of sock_diag bring their stamps along.
         let has_unstamped = fresh > 0 && table.source == Source::Proc;
-        let is_moving = has_finished || has_unstamped || opened.is_some_and(|count| count > 0);
+        let is_moving = has_finished || has_unstamped || has_unseen;
         let last_moved = if is_moving { Some(Duration::ZERO) } else { table.last_moved };
         // Who is gone takes its stamps along: they are remembered here.
         let moved_at = last_moved.and_then(|ago| now.checked_sub(ago));
@@ -273,17 +334,46 @@ impl Observer {
         Some(look)
     }
 
-    /// How many have come, by the kernel's own count: also those that have gone
-    /// again. `None` when it counts others too, or when there is no count from
-    /// the look before.
-    fn count_opens(&mut self, opens: Option<Opens>) -> Option<u64> {
-        let alone = opens.filter(|opens| !opens.has_others);
-        let total = alone.map(|opens| opens.passive.saturating_sub(opens.own));
-        let before = std::mem::replace(&mut self.opened, total);
+    /// By the kernel's own count: also those that have gone again.
+    fn opened_by(&self, opens: Option<Opens>) -> Option<Opened> {
+        let Opens { passive, own, has_others } = opens?;
+        let before = self.opened;
         // Never back: castoff's own are counted last, so that one which came
         // meanwhile is subtracted a look too early.
-        self.opened = total.map(|total| total.max(before.unwrap_or(0)));
-        Some(self.opened? - before?)
+        let least = before.map_or(0, |before| before.total);
+        let total = passive.saturating_sub(own).max(least);
+        Some(Opened {
+            total,
+            risen: before.map(|before| total - before.total),
+            has_others,
+            is_shared: has_others || before.is_some_and(|before| before.has_others),
+        })
+    }
+
+    /// Whether somebody has come since the look before who may have been with
+    /// the child, and may have gone again. Who is known to have been with
+    /// somebody else was not, and who is with the child now has stamps.
+    fn has_unseen(&mut self, neighbours: Option<Neighbours>) -> bool {
+        let risen = self.opened.and_then(|opened| opened.risen).unwrap_or(0);
+        let before = self.neighbours.take();
+        let seen_early = std::mem::take(&mut self.seen_early);
+        let Some(mut neighbours) = neighbours else {
+            // What is known of them stays true as long as nobody comes.
+            self.neighbours = before.filter(|_| risen == 0);
+            let unsure = self.neighbours.as_ref().map_or(0, Neighbours::unsure);
+            self.seen_early = seen_early.min(unsure);
+            return risen > 0;
+        };
+        neighbours.sort();
+        let unsure = neighbours.unsure();
+        let seen = before.map_or(unsure, |before| neighbours.new_since(&before));
+        self.neighbours = Some(neighbours);
+        // The count is read before the connections: who comes in between is seen
+        // in this look and counted in the next.
+        let not_yet = seen_early.saturating_sub(risen).min(unsure);
+        let risen = risen.saturating_sub(seen_early);
+        self.seen_early = seen.saturating_sub(risen) + not_yet;
+        risen > seen
     }
 }
 

@@ -71,7 +71,7 @@ impl Hooks {
                 Ok(())
             }
             Err(error) => {
-                events::hook_failed(hook.as_str(), name, &error);
+                events::hook_failed(hook.as_str(), name, super::one_line(&error));
                 Err(error)
             }
         }
@@ -79,6 +79,11 @@ impl Hooks {
 
     pub(super) fn is(&self, pid: Pid) -> bool {
         self.running.as_ref().is_some_and(|running| running.pid == pid)
+    }
+
+    /// The one that runs.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        self.running.as_ref().map(|running| running.pid)
     }
 
     pub(super) fn kill(&self) {

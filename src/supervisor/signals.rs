@@ -66,6 +66,10 @@ impl Supervisor {
 
     /// For a child that is still to come; a later one was not meant.
     fn keep(&mut self, received: &Received) {
+        // A key of job control was not meant for what is not there.
+        if received.signal.is_job_control() {
+            return;
+        }
         let is_pending = |early: &Received| early.signal == received.signal;
         let is_merged = !received.signal.is_real_time() && self.early.iter().any(is_pending);
         if self.child.is_none() && !is_merged && self.early.len() < EARLY_MAX {

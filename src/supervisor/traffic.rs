@@ -39,23 +39,32 @@ impl Traffic {
         Self { ports, own_port, accepted, proc_root, watch, observer, was_told: false }
     }
 
-    /// Finds out which ports the tree listens on. Without a usable /proc none
-    /// is found, and the traffic remains unknown.
-    pub(super) fn learn_ports(&mut self) {
-        if let Some(pids) = tree::pids(&self.proc_root) {
-            self.watch().learn(&pids);
+    /// Finds out which ports the tree listens on, and who is there already: the
+    /// child may be told next. Without a usable /proc, or when that takes longer
+    /// than until then, no port is found, and the traffic remains unknown.
+    pub(super) fn learn_ports(&mut self, until: Instant) {
+        if let Some(pids) = tree::pids(&self.proc_root, until) {
+            self.watch().learn(&pids, until);
         }
+        self.observe(false);
     }
 
-    /// `None`: it cannot be seen. Where that matters it is logged, once.
-    pub(super) fn look(&mut self, matters: bool) -> Option<Look> {
-        let accepted = self.accepted.get();
-        let snapshot = self.watch().look(accepted);
-        let look = self.observer.observe(snapshot, Instant::now());
+    /// `None`: it cannot be seen. Where that matters it is logged, once. A drain
+    /// also wants to know of connections that only may have been with the child.
+    pub(super) fn look(&mut self, is_drain: bool, matters: bool) -> Option<Look> {
+        let look = self.observe(is_drain);
         if matters && look.is_none() && !std::mem::replace(&mut self.was_told, true) {
             events::traffic_unknown("neither sock_diag nor /proc tells of the child's sockets");
         }
         look
+    }
+
+    fn observe(&mut self, is_drain: bool) -> Option<Look> {
+        let accepted = self.accepted.get();
+        let opens = self.watch().count(accepted);
+        let with_neighbours = is_drain && self.observer.wants_neighbours(opens);
+        let snapshot = self.watch().look(opens, with_neighbours);
+        self.observer.observe(snapshot, Instant::now())
     }
 
     fn watch(&mut self) -> &mut Watch {

@@ -12,9 +12,11 @@ mod proc_net;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::policy::traffic::{Opens, Ports, Snapshot, Socket, Source, State, Table};
+use crate::policy::traffic::{
+    Neighbours, Opens, Pair, Ports, Role, Snapshot, Socket, Source, State, Table,
+};
 
 /// How many rows a source may tell before the rest is left: some 0.4 s. Most
 /// will be in TIME_WAIT, of which the kernel keeps 262,144 at most by default.
@@ -24,7 +26,7 @@ const MOST_ROWS: usize = 262_144;
 #[derive(Clone, Copy, Debug)]
 enum Row {
     Listener(Listener),
-    Connection { port: u16, socket: Socket },
+    Connection { pair: Pair, socket: Socket },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub(crate) struct Watch {
     /// No port is known because not everything could be read.
     is_blind: bool,
     own_port: Option<u16>,
+    /// Where somebody else listened when the handshakes were counted last.
+    other_ports: BTreeSet<u16>,
     proc_root: PathBuf,
 }
 
@@ -57,12 +61,13 @@ impl Watch {
         if let Some(own) = own_port {
             ports.remove(&own);
         }
-        Self { ports, is_auto, is_blind: is_auto, own_port, proc_root }
+        let other_ports = BTreeSet::new();
+        Self { ports, is_auto, is_blind: is_auto, own_port, other_ports, proc_root }
     }
 
     /// Adds the ports that the processes `tree` listen on now; what was learned
-    /// stays. Does nothing when the ports were named.
-    pub(crate) fn learn(&mut self, tree: &[i32]) {
+    /// stays. Does nothing when the ports were named, and no more after `until`.
+    pub(crate) fn learn(&mut self, tree: &[i32], until: Instant) {
         if !self.is_auto {
             return;
         }
@@ -73,14 +78,34 @@ impl Watch {
         listeners.retain(|listener| {
             Some(listener.port) != self.own_port && !self.ports.contains(&listener.port)
         });
-        let found = listeners::of_tree(&self.proc_root, tree, &listeners);
+        let found = listeners::of_tree(&self.proc_root, tree, &listeners, until);
         self.ports.extend(found.ports);
         self.is_blind = !found.is_complete;
     }
 
-    /// One look. `own_accepts` is how many connections castoff's endpoints have
-    /// accepted so far.
-    pub(crate) fn look(&self, own_accepts: u64) -> Snapshot {
+    /// The kernel's count of handshakes, of which castoff's endpoints have
+    /// accepted `own_accepts`. To be asked before a look: `policy::traffic`
+    /// relies on the order.
+    pub(crate) fn count(&mut self, own_accepts: u64) -> Option<Opens> {
+        if self.ports.is_empty() {
+            return None;
+        }
+        let snmp = fs::read_to_string(self.proc_root.join("net/snmp")).ok()?;
+        let passive = proc_net::passive_opens(&snmp)?;
+        let (own, others): (Vec<_>, Vec<_>) = self
+            .listeners()?
+            .into_iter()
+            .filter(|listener| !self.ports.contains(&listener.port))
+            .partition(|listener| Some(listener.port) == self.own_port);
+        // Shaken hands with, and not accepted yet.
+        let waiting: u64 = own.iter().map(|listener| u64::from(listener.backlog)).sum();
+        let own = own_accepts.saturating_add(waiting);
+        self.other_ports = others.iter().map(|listener| listener.port).collect();
+        Some(Opens { passive, own, has_others: !others.is_empty() })
+    }
+
+    /// One look, with everybody else's connections if these are wanted.
+    pub(crate) fn look(&self, opens: Option<Opens>, with_neighbours: bool) -> Snapshot {
         if self.ports.is_empty() {
             return if self.is_blind {
                 Snapshot::Unknown
@@ -88,36 +113,79 @@ impl Watch {
                 Snapshot::Known(Table::new(Source::SockDiag, None))
             };
         }
-        let opens = self.opens(own_accepts);
-        self.through_netlink(opens)
-            .or_else(|| self.through_proc(opens))
+        self.through_netlink(opens, with_neighbours)
+            .or_else(|| self.through_proc(opens, with_neighbours))
             .map_or(Snapshot::Unknown, Snapshot::Known)
     }
 
-    pub(super) fn through_netlink(&self, opens: Option<Opens>) -> Option<Table> {
+    pub(super) fn through_netlink(
+        &self,
+        opens: Option<Opens>,
+        with_neighbours: bool,
+    ) -> Option<Table> {
         let mut table = Table::new(Source::SockDiag, opens);
         let is_whole = diag::connections(&self.ports, &mut |row| self.add(&mut table, row)).ok()?;
         if !is_whole {
             table.cut();
         }
+        if with_neighbours {
+            let mut neighbours = Neighbours::default();
+            let is_whole = diag::neighbours(&mut |row| self.meet(&mut neighbours, row)).ok()?;
+            if !is_whole {
+                neighbours.cut();
+            }
+            table.set_neighbours(neighbours);
+        }
         Some(table)
     }
 
-    pub(super) fn through_proc(&self, opens: Option<Opens>) -> Option<Table> {
+    pub(super) fn through_proc(
+        &self,
+        opens: Option<Opens>,
+        with_neighbours: bool,
+    ) -> Option<Table> {
         let mut table = Table::new(Source::Proc, opens);
-        let is_whole =
-            proc_net::rows(&self.proc_root, &mut |row| self.add(&mut table, row)).ok()?;
+        let mut neighbours = Neighbours::default();
+        let mut each = |row| {
+            self.add(&mut table, row);
+            if with_neighbours {
+                self.meet(&mut neighbours, row);
+            }
+        };
+        let is_whole = proc_net::rows(&self.proc_root, &mut each).ok()?;
         if !is_whole {
             table.cut();
+            neighbours.cut();
+        }
+        if with_neighbours {
+            table.set_neighbours(neighbours);
         }
         Some(table)
     }
 
     fn add(&self, table: &mut Table, row: Row) {
-        if let Row::Connection { port, socket } = row
-            && self.ports.contains(&port)
+        if let Row::Connection { pair, socket } = row
+            && self.ports.contains(&pair.local.port)
         {
             table.add(&socket);
+        }
+    }
+
+    fn meet(&self, neighbours: &mut Neighbours, row: Row) {
+        if let Row::Connection { pair, socket } = row {
+            neighbours.add(&pair, &socket, |port| self.role(port));
+        }
+    }
+
+    fn role(&self, port: u16) -> Role {
+        if self.ports.contains(&port) {
+            Role::Counted
+        } else if self.own_port == Some(port) {
+            Role::Castoff
+        } else if self.other_ports.contains(&port) {
+            Role::Other
+        } else {
+            Role::Unused
         }
     }
 
@@ -135,22 +203,6 @@ impl Watch {
             tell(&mut each).ok()?.then_some(listeners)
         }
         collect(diag::listeners).or_else(|| collect(|each| proc_net::rows(&self.proc_root, each)))
-    }
-
-    /// The kernel's count of handshakes. It is read before castoff's own are
-    /// counted, as `policy::traffic` relies on.
-    fn opens(&self, own_accepts: u64) -> Option<Opens> {
-        let snmp = fs::read_to_string(self.proc_root.join("net/snmp")).ok()?;
-        let passive = proc_net::passive_opens(&snmp)?;
-        let (own, others): (Vec<_>, Vec<_>) = self
-            .listeners()?
-            .into_iter()
-            .filter(|listener| !self.ports.contains(&listener.port))
-            .partition(|listener| Some(listener.port) == self.own_port);
-        // Shaken hands with, and not accepted yet.
-        let waiting: u64 = own.iter().map(|listener| u64::from(listener.backlog)).sum();
-        let own = own_accepts.saturating_add(waiting);
-        Some(Opens { passive, own, has_others: !others.is_empty() })
     }
 }
 
@@ -179,6 +231,11 @@ fn state_of(number: u8) -> Option<State> {
 /// from a sysctl's value and tells no time.
 fn time_wait_left(state: State, timer: u8, left: Duration) -> Option<Duration> {
     (state == State::TimeWait && timer == TIMER_OF_TIME_WAIT).then_some(left)
+}
+
+/// An address of IPv4 as one of IPv6: ::ffff:a.b.c.d.
+fn mapped(address: u32) -> u128 {
+    0xffff_0000_0000 | u128::from(address)
 }
 
 #[cfg(test)]

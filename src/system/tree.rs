@@ -9,6 +9,7 @@ mod processes;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -22,38 +23,46 @@ use processes::{Proc, Process, has_no_descriptor};
 /// How often the walk is repeated for processes that were forked during it.
 const WALKS: usize = 16;
 
-/// Sends `signal` to all of them, the child first: it needs no walk. Those that
-/// are gone meanwhile, or that belong to a user castoff may not signal, are
-/// passed over. `child` is `None` once it has been reaped.
-pub(crate) fn signal(proc_root: &Path, child: Option<Pid>, signal: Signal, scope: Scope) {
-    if scope == Scope::Everything && is_pid_1() {
-        // The kernel does it under one lock: nobody can fork out of it.
-        let _ = send(-1, signal);
+/// Sends `signal` to all of them, to those first that castoff has `started`
+/// itself and not reaped: they need no walk. Those that are gone meanwhile, or
+/// that belong to a user castoff may not signal, are passed over.
+pub(crate) fn signal(proc_root: &Path, started: &[Pid], signal: Signal, scope: Scope) {
+    let proc = match scope {
+        Scope::Everything if is_pid_1() => None,
+        _ => Proc::own(proc_root),
+    };
+    let Some(proc) = proc else {
+        if is_pid_1() {
+            // The kernel does it under one lock: nobody can fork out of it. Where
+            // descendants cannot be found, nobody else can be spared either.
+            let _ = send(-1, signal);
+        } else {
+            signal_groups(started, signal);
+        }
         return;
-    }
+    };
     // What stands still cannot replace itself by a fork faster than it is found.
     let first = if signal == Signal::KILL { Signal::STOP } else { signal };
-    let mut told: HashMap<i32, Process> = HashMap::new();
-    let child_pid = child.map(Pid::as_raw);
-    if let Some(child) = child_pid {
-        let _ = send(child, first);
+    for pid in started {
+        let _ = send(pid.as_raw(), first);
         if first != signal {
             // Its group under one lock: there nobody can fork out of it either.
-            let _ = send(-child, first);
+            let _ = send(-pid.as_raw(), first);
         }
     }
-    let Some(proc) = Proc::own(proc_root) else { return signal_group(child, signal) };
+    let is_told = |pid: i32| started.contains(&Pid::from_raw(pid));
+    let mut told: HashMap<i32, Process> = HashMap::new();
     let mut living = HashMap::new();
     for _ in 0..WALKS {
         let Ok(found) = proc.descendants(&mut living) else {
-            signal_group(child, signal);
+            signal_groups(started, signal);
             break;
         };
         let family: HashSet<i32> = found.iter().map(|process| process.pid).collect();
         let mut is_over = true;
         for process in found {
             if told.get(&process.pid).is_none_or(|known| known.started != process.started)
-                && (Some(process.pid) == child_pid || tell(&proc, &process, &family, first))
+                && (is_told(process.pid) || tell(&proc, &process, &family, first))
             {
                 told.insert(process.pid, process);
                 is_over = false;
@@ -103,9 +112,11 @@ fn tell(proc: &Proc, process: &Process, family: &HashSet<i32>, signal: Signal) -
         }
 }
 
-/// Where there is nothing to walk, what is left is the group that castoff made.
-fn signal_group(child: Option<Pid>, signal: Signal) {
-    let _ = child.map(|child| send(-child.as_raw(), signal));
+/// Where there is nothing to walk, what is left are the groups that castoff made.
+fn signal_groups(started: &[Pid], signal: Signal) {
+    for pid in started {
+        let _ = send(-pid.as_raw(), signal);
+    }
 }
 
 /// The proc file system that shows castoff's own pid namespace: the one below
@@ -132,9 +143,10 @@ pub(crate) fn parent_of(proc_root: &Path, pid: Pid) -> Option<Pid> {
 }
 
 /// The pids of castoff's descendants, as PID 1 too without those who came in
-/// from outside; `None` where there is nothing to walk.
-pub(crate) fn pids(proc_root: &Path) -> Option<Vec<i32>> {
-    let found = Proc::own(proc_root)?.descendants(&mut HashMap::new()).ok()?;
+/// from outside; `None` where there is nothing to walk, or not enough time.
+pub(crate) fn pids(proc_root: &Path, until: Instant) -> Option<Vec<i32>> {
+    let proc = Proc::own(proc_root)?.within(until);
+    let found = proc.descendants(&mut HashMap::new()).ok()?;
     Some(found.into_iter().map(|process| process.pid).collect())
 }
 
@@ -156,13 +168,18 @@ pub(crate) struct Survivor {
     pub(crate) state: char,
 }
 
-/// Everything that castoff answers for and that still lives, the child
-/// included: at most `limit` of them are listed. `None` where there is nothing
-/// to walk.
-pub(crate) fn survivors(proc_root: &Path, limit: usize) -> Option<Survivors> {
-    let proc = Proc::own(proc_root)?;
+/// Everybody of that scope who still lives, the child included: at most
+/// `limit` of them are listed. `None` where there is nothing to walk, or not
+/// enough time.
+pub(crate) fn survivors(
+    proc_root: &Path,
+    limit: usize,
+    scope: Scope,
+    until: Instant,
+) -> Option<Survivors> {
+    let proc = Proc::own(proc_root)?.within(until);
     let mut living = HashMap::new();
-    let mut found: Vec<Process> = if is_pid_1() {
+    let mut found: Vec<Process> = if scope == Scope::Everything && is_pid_1() {
         proc.look(&mut living).ok()?;
         living.remove(&(std::process::id() as i32));
         living.into_values().collect()
@@ -180,6 +197,8 @@ pub(crate) fn survivors(proc_root: &Path, limit: usize) -> Option<Survivors> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use std::io::{BufRead, BufReader};
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Child, Command, Stdio};
@@ -192,6 +211,11 @@ mod tests {
 
     fn sleep() -> Child {
         Command::new("sleep").arg("600").spawn().expect("it starts")
+    }
+
+    /// Time enough.
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(600)
     }
 
     #[test]
@@ -232,7 +256,7 @@ mod tests {
         };
         // Until both have called exec.
         let found = loop {
-            let found = survivors(root, usize::MAX).expect("/proc");
+            let found = survivors(root, usize::MAX, Scope::Everything, later()).expect("/proc");
             if found.listed.iter().filter(is_asleep).count() == 2 {
                 break found;
             }
@@ -242,13 +266,17 @@ mod tests {
         assert!(found.total >= 2);
         let own = std::process::id() as i32;
         assert!(found.listed.iter().all(|survivor| survivor.pid != own));
-        let short = survivors(root, 1).expect("/proc");
+        let short = survivors(root, 1, Scope::Everything, later()).expect("/proc");
         assert!(short.listed.len() <= 1 && short.total >= 2);
-        assert!(pids.iter().all(|pid| super::pids(root).expect("/proc").contains(pid)));
+        assert!(
+            pids.iter().all(|pid| { super::pids(root, later()).expect("/proc").contains(pid) })
+        );
         for child in &mut children {
             child.kill().expect("our child");
             child.wait().expect("our child");
         }
-        assert!(!pids.iter().any(|pid| super::pids(root).expect("/proc").contains(pid)));
+        assert!(
+            !pids.iter().any(|pid| { super::pids(root, later()).expect("/proc").contains(pid) })
+        );
     }
 }

@@ -12,6 +12,7 @@
 )]
 
 mod cli;
+mod drain;
 mod exit_code;
 mod health;
 mod hooks;

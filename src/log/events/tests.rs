@@ -372,7 +372,7 @@ fn what_castoff_coped_with() {
     assert_line(
         || proc_unusable("/proc"),
         concat!(
-            r#""level":"WARN","msg":"cannot find descendants beyond the child's group","#,
+            r#""level":"WARN","msg":"processes cannot be seen","#,
             r#""event":"proc_unusable","path":"/proc"}"#
         ),
     );

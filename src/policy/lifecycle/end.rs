@@ -97,6 +97,15 @@ impl Lifecycle {
         self.go(Phase::Concluding, cause, now, actions)
     }
 
+    /// What was struck again and again is still there: a process that waits for
+    /// a device, or another user's. A restart goes on beside it.
+    pub(super) fn give_up(&mut self, now: Instant) -> Outcome {
+        if self.restart.is_some() {
+            return self.nobody_left(Cause::GaveUp, now);
+        }
+        self.exit(Cause::GaveUp, now)
+    }
+
     /// Ends before the child was ever started; its hook may have left somebody.
     fn leave(&mut self, cause: Cause, now: Instant) -> Outcome {
         if !self.rules.hooks.has_pre_start {

@@ -22,6 +22,15 @@ pub(super) const HANG_LEAD: Duration = Duration::from_secs(1);
 /// to look at thousands of processes takes some time.
 pub(super) const LIST_LEAD: Duration = Duration::from_millis(100);
 
+/// The same where the kill does wait for it.
+const LIST_TIME_AT_ONCE: Duration = Duration::from_millis(10);
+
+/// How long a drain may be held up by learning the ports: a tree of thousands.
+const LEARN_TIME: Duration = Duration::from_millis(500);
+
+/// How long the child's stop signal may be, only to count late connections.
+const LEARN_TIME_AT_ONCE: Duration = Duration::from_millis(10);
+
 impl Lifecycle {
     pub(super) fn stop_requested(&mut self, signal: Signal, now: Instant) -> Outcome {
         let stop = self.stop.get_or_insert(StopRequest { at: now, count: 0 });
@@ -71,11 +80,12 @@ impl Lifecycle {
         if plan.max.is_zero() && !self.rules.hooks.has_pre_stop {
             return self.tell_child(signal, Cause::StopRequested, now);
         }
-        let mut actions = vec![Action::LearnPorts];
+        let mut actions = vec![Action::LearnPorts(LEARN_TIME)];
         if self.rules.hooks.has_pre_stop {
-            // The child keeps as much time as the reserve has, or half of it all.
-            let plan = self.rules.stop_plan;
-            let longest = plan.budget() - plan.reserve.min(plan.budget() / 2);
+            // The child keeps as much time as the reserve has, but at least a tenth
+            // and at most half of it all.
+            let budget = self.rules.stop_plan.budget();
+            let longest = budget - self.rules.stop_plan.reserve.clamp(budget / 10, budget / 2);
             let until = now + longest.min(self.rules.hooks.timeout);
             self.hook = Some(RunningHook::new(until));
             actions.push(Action::StartHook(Hook::PreStop));
@@ -92,12 +102,11 @@ impl Lifecycle {
             return Outcome::default();
         };
         let was_over = over.is_some();
-        *over = over.or_else(|| drain.end(now));
+        *over = over.or_else(|| drain.end(now).map(|end| (end, now)));
         match *over {
-            Some(end) if self.hook.is_none_or(|hook| hook.has_timed_out) => {
+            Some((end, _)) if self.hook.is_none_or(|hook| hook.has_timed_out) => {
                 let signal = *signal;
-                let of_drain = Cause::Drained(end);
-                let cause = cause.filter(|_| was_over).unwrap_or(of_drain);
+                let cause = cause.filter(|_| was_over).unwrap_or(Cause::Drained(end));
                 self.tell_child(signal, cause, now)
             }
             _ => Outcome::default(),
@@ -107,7 +116,7 @@ impl Lifecycle {
     fn tell_child(&mut self, received: Signal, cause: Cause, now: Instant) -> Outcome {
         let mut actions = Vec::new();
         if cause == Cause::StopRequested {
-            actions.push(Action::LearnPorts);
+            actions.push(Action::LearnPorts(LEARN_TIME_AT_ONCE));
         }
         if self.hook.is_some_and(|hook| !hook.has_timed_out) {
             actions.push(Action::KillHook);
@@ -120,7 +129,13 @@ impl Lifecycle {
         self.child.was_told = true;
         let asked_at = self.stop.map_or(now, |stop| stop.at);
         let until = self.rules.stop_plan.deadline(asked_at);
-        self.go(Phase::Stopping { until, late: Late::new(now, until) }, cause, now, actions)
+        // The end of a drain comes of a look; without a drain `LearnPorts` takes it.
+        let has_looked = matches!(
+            cause,
+            Cause::StopRequested | Cause::Drained(DrainEnd::Delay | DrainEnd::Quiet)
+        );
+        self.late = Some(Late::new(now, until, has_looked));
+        self.go(Phase::Stopping { until }, cause, now, actions)
     }
 
     fn stop_signal(&self, received: Signal) -> Option<Signal> {
@@ -153,7 +168,7 @@ impl Lifecycle {
         }
         if now >= self.warn_at(until) && !self.were_survivors_listed {
             self.were_survivors_listed = true;
-            actions.push(Action::ListSurvivors);
+            actions.push(Action::ListSurvivors(self.scope(), LIST_LEAD));
         }
         Outcome::act(actions)
     }
@@ -171,7 +186,7 @@ impl Lifecycle {
         let until = now + STRIKE_INTERVAL;
         let mut actions = Vec::new();
         if !std::mem::replace(&mut self.were_survivors_listed, true) {
-            actions.push(Action::ListSurvivors);
+            actions.push(Action::ListSurvivors(self.scope(), LIST_TIME_AT_ONCE));
         }
         actions.push(Action::SignalTree(Signal::KILL, self.scope()));
         self.go(Phase::Killing { until, give_up_at }, cause, now, actions)

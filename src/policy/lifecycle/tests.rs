@@ -166,7 +166,7 @@ impl World {
 
 /// What changes nothing for the tree.
 fn is_observation(action: Action) -> bool {
-    matches!(action, Action::Look | Action::LearnPorts | Action::ListSurvivors)
+    matches!(action, Action::Look | Action::LearnPorts(_) | Action::ListSurvivors(..))
 }
 
 fn kill() -> Vec<Action> {
@@ -230,6 +230,18 @@ fn a_second_request_skips_the_rest_of_the_drain() {
     let _ = world.on(stop());
     assert_eq!(world.after(Duration::from_millis(10)).on(stop()), tell(Signal::TERM));
     assert_eq!(world.last_cause(), Some(Cause::Drained(DrainEnd::SecondSignal)));
+}
+
+#[test]
+fn what_came_too_late_is_still_known_when_the_child_was_killed() {
+    let mut world = World::serving(Duration::ZERO);
+    world.on(stop());
+    world.traffic = Some(Look { arrived: 1, ..QUIET });
+    assert_eq!(world.step(), Some(kill()));
+    let late = world.machine.late_arrivals().expect("it was being stopped");
+    assert!(late.count > 0);
+    world.on(Event::TrafficSeen(world.traffic));
+    assert_eq!(world.machine.late_arrivals(), Some(late));
 }
 
 #[test]
@@ -381,20 +393,25 @@ fn the_end_of_the_child_is_named_by_who_wanted_it() {
     assert_eq!(told.exit_code(), Some(143));
 }
 
+fn list_after(world: &World) -> Option<Duration> {
+    let is_list = |(_, said): &&(Duration, Action)| matches!(said, Action::ListSurvivors(..));
+    world.said.iter().find(is_list).map(|(at, _)| *at)
+}
+
 #[test]
 fn survivors_are_listed_before_the_kill_and_once() {
     let mut world = World::serving(Duration::ZERO);
     let _ = world.on(stop());
     world.run_out();
-    assert_eq!(world.said_after(Action::ListSurvivors), Some(GRACE - RESERVE - LIST_LEAD));
-    let lists = world.said.iter().filter(|(_, said)| *said == Action::ListSurvivors);
+    assert_eq!(list_after(&world), Some(GRACE - RESERVE - LIST_LEAD));
+    let lists = world.said.iter().filter(|(_, said)| matches!(said, Action::ListSurvivors(..)));
     assert_eq!(lists.count(), 1);
 
     let mut impatient = World::serving(Duration::ZERO);
     for _ in 0..3 {
         let _ = impatient.on(stop());
     }
-    assert_eq!(impatient.said_after(Action::ListSurvivors), Some(Duration::ZERO));
+    assert_eq!(list_after(&impatient), Some(Duration::ZERO));
 }
 
 #[test]
@@ -554,14 +571,15 @@ fn a_program_that_cannot_be_started_ends_castoff_the_first_time_only() {
 #[test]
 fn connections_that_come_after_the_child_was_told_are_late() {
     let mut world = World::serving(Duration::ZERO);
-    world.traffic = Some(Look { arrived: 5, ..QUIET });
     let _ = world.on(stop());
-    let _ = world.on(Event::DeadlineReached);
-    assert_eq!(world.machine.late_arrivals().map(|late| late.count), Some(0), "they came before");
+    assert_eq!(world.machine.late_arrivals().map(|late| late.count), Some(0));
     world.traffic = Some(Look { arrived: 2, ..QUIET });
     let _ = world.after(Duration::from_millis(300)).on(Event::DeadlineReached);
-    let late = world.machine.late_arrivals().expect("the child is being stopped");
-    assert_eq!((late.count, late.last_after), (2, Duration::from_millis(300)));
+    let two = Arrivals { count: 2, last_after: Duration::from_millis(300) };
+    assert_eq!(world.machine.late_arrivals(), Some(two));
+    world.traffic = Some(QUIET);
+    world.run_out();
+    assert_eq!(world.machine.late_arrivals(), Some(two), "also when the child was killed");
 }
 
 #[test]

@@ -69,8 +69,9 @@ pub(crate) enum Action {
     StartHook(Hook),
     /// SIGKILL to the process group of the hook that runs.
     KillHook,
-    /// Find out which ports the child's traffic comes to.
-    LearnPorts,
+    /// Find out which ports the child's traffic comes to, in no more than that
+    /// time.
+    LearnPorts(Duration),
     /// `TrafficSeen` is the answer, at once.
     Look,
     /// To the child, or to its process group where that was asked for.
@@ -81,8 +82,9 @@ pub(crate) enum Action {
     SignalTree(Signal, Scope),
     /// CASTOFF_HANG_SIGNAL, to the same.
     SendHangSignal(Signal, Scope),
-    /// Log who is still there; the kill comes next.
-    ListSurvivors,
+    /// Log who of them is still there, if that can be found out in that time:
+    /// the kill comes next.
+    ListSurvivors(Scope, Duration),
     /// The child will be started again.
     AnnounceRestart(Attempt),
     /// Stop castoff itself, as the shell that started it expects after ^Z.
@@ -146,6 +148,8 @@ pub(crate) struct PhaseChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Drained {
     pub(crate) end: DrainEnd,
+    /// How long it lasted; a pre-stop hook may have lasted longer.
+    pub(crate) waited: Duration,
     /// Open at the last look, if that could be seen.
     pub(crate) connections: Option<u64>,
 }

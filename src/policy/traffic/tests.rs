@@ -237,6 +237,18 @@ fn a_busy_connection_that_is_gone_was_active_until_now() {
 }
 
 #[test]
+fn a_connection_that_was_in_use_and_is_gone_may_have_been_until_now() {
+    let mut world = World::new();
+    world.look(0, &[used(1, 5_000, 5_000), used(2, 5_000, 5_000)]);
+    // One has moved since the look before, the other has not.
+    world.look(100, &[used(1, 60, 55), used(2, 5_100, 5_100)]);
+    assert_eq!(world.look(100, &[used(1, 160, 155)]).last_activity, Some(MS(155)));
+    assert_eq!(world.look(100, &[]).last_activity, Some(MS(255)));
+    world.look(100, &[used(3, 60, 55)]);
+    assert_eq!(world.look(100, &[]).last_activity, Some(Duration::ZERO));
+}
+
+#[test]
 fn arrived_are_those_that_were_not_in_the_look_before() {
     let mut world = World::new();
     assert_eq!(world.look(0, &[fresh(1), fresh(2)]).arrived, 0);
@@ -272,18 +284,161 @@ fn the_kernels_count_shows_connections_that_came_and_went() {
     assert_eq!(look(80, 10).arrived, 1);
 }
 
+/// Others listen too: port 70 is theirs, 80 the child's.
+fn shared(passive: u64) -> Option<Opens> {
+    Some(Opens { passive, own: 0, has_others: true })
+}
+
+/// Clients on other hosts: whose port they came to, and their own.
+fn neighbours(clients: &[(u16, u16)]) -> Neighbours {
+    let mut neighbours = Neighbours::default();
+    for (port, client) in clients {
+        let local = End { address: 0xffff_0a00_0005, port: *port };
+        let remote = End { address: 0xffff_0a00_0006, port: *client };
+        neighbours.add(&Pair { local, remote }, &without_bytes(0), |port| match port {
+            70 => Role::Other,
+            80 => Role::Counted,
+            _ => Role::Unused,
+        });
+    }
+    neighbours
+}
+
+impl World {
+    /// What is seen 100 ms later where others listen too, with the neighbours
+    /// only where they are wanted; says whether they were.
+    fn look_among(&mut self, passive: u64, clients: &[(u16, u16)]) -> (Look, bool) {
+        self.now += MS(100);
+        let mut table = Table::new(Source::SockDiag, shared(passive));
+        let is_wanted = self.observer.wants_neighbours(shared(passive));
+        if is_wanted {
+            table.set_neighbours(neighbours(clients));
+        }
+        (self.observer.observe(Snapshot::Known(table), self.now).unwrap(), is_wanted)
+    }
+
+    /// Whether that look shows activity at its own moment.
+    fn is_moving_among(&mut self, passive: u64, clients: &[(u16, u16)]) -> bool {
+        self.look_among(passive, clients).0.last_activity == Some(Duration::ZERO)
+    }
+}
+
 #[test]
-fn a_count_of_others_too_counts_nothing() {
+fn a_count_of_others_too_counts_nobody() {
     let mut world = World::new();
-    let with = |passive| Some(Opens { passive, own: 0, has_others: true });
     let mut look = |opens| world.look_with(100, Source::SockDiag, opens, &[fresh(1)]);
-    assert_eq!(look(with(10)).arrived, 0);
-    assert_eq!(look(with(20)).arrived, 0);
+    assert_eq!(look(shared(10)).arrived, 0);
+    assert_eq!(look(shared(20)).arrived, 0);
     // The others have gone: counting begins.
     assert_eq!(look(opens(30, 0)).arrived, 0);
     assert_eq!(look(opens(31, 0)).arrived, 1);
     assert_eq!(look(None).arrived, 0);
     assert_eq!(look(opens(50, 0)).arrived, 0);
+}
+
+#[test]
+fn neighbours_are_wanted_at_first_and_when_somebody_has_come() {
+    let mut world = World::new();
+    let mut is_wanted = |passive| world.look_among(passive, &[]).1;
+    assert!(is_wanted(10));
+    assert!(!is_wanted(10));
+    assert!(is_wanted(11));
+    assert!(!is_wanted(11));
+    // When nobody else listens the count tells enough, without it they are all.
+    assert!(!World::new().observer.wants_neighbours(opens(10, 0)));
+    assert!(World::new().observer.wants_neighbours(None));
+}
+
+#[test]
+fn who_came_unseen_where_others_listen_is_activity_and_not_counted() {
+    let mut world = World::new();
+    assert!(!world.is_moving_among(10, &[(70, 1)]));
+    let (look, _) = world.look_among(11, &[(70, 1)]);
+    assert_eq!((look.last_activity, look.arrived, look.is_busy), (Some(MS(0)), 0, false));
+    let (look, _) = world.look_among(11, &[(70, 1)]);
+    assert_eq!(look.last_activity, Some(MS(100)));
+    // As many were seen as had come, but one of them is an old one.
+    assert!(world.is_moving_among(13, &[(70, 1), (70, 2)]));
+}
+
+#[test]
+fn who_was_seen_with_somebody_else_is_no_activity() {
+    let mut world = World::new();
+    assert!(!world.is_moving_among(10, &[(70, 1)]));
+    assert!(!world.is_moving_among(11, &[(70, 1), (70, 2)]));
+    assert!(!world.is_moving_among(13, &[(70, 3), (70, 4)]));
+    assert!(!world.is_moving_among(13, &[]));
+    // Nothing of it is left a second time.
+    assert!(world.is_moving_among(14, &[(70, 3), (70, 4)]));
+    // Who is with the child has stamps of its own.
+    assert!(!world.is_moving_among(15, &[(80, 1)]));
+}
+
+#[test]
+fn who_comes_between_the_count_and_the_look_explains_the_next_count_only() {
+    let mut world = World::new();
+    assert!(!world.is_moving_among(10, &[]));
+    assert!(!world.is_moving_among(11, &[(70, 1), (70, 2)]));
+    assert!(!world.is_moving_among(12, &[(70, 1), (70, 2)]));
+    assert!(world.is_moving_among(13, &[(70, 1), (70, 2)]));
+    assert!(!world.is_moving_among(14, &[(70, 3), (70, 4), (70, 5)]));
+    // Two were seen early. A look later nobody has been.
+    assert!(!world.is_moving_among(14, &[]));
+    assert!(world.is_moving_among(15, &[]));
+}
+
+#[test]
+fn a_client_of_this_host_explains_a_count_that_comes_later() {
+    let mut world = World::new();
+    let mut is_moving = |passive, client: Option<State>| {
+        world.now += MS(100);
+        let mut table = Table::new(Source::SockDiag, shared(passive));
+        if world.observer.wants_neighbours(shared(passive)) {
+            let mut neighbours = Neighbours::default();
+            let [local, remote] = [5000, 70].map(|port| End { address: 1, port });
+            if let Some(state) = client {
+                let socket = Socket { state, ..without_bytes(0) };
+                neighbours.add(&Pair { local, remote }, &socket, |_| Role::Unused);
+            }
+            table.set_neighbours(neighbours);
+        }
+        let look = world.observer.observe(Snapshot::Known(table), world.now).unwrap();
+        look.last_activity == Some(Duration::ZERO)
+    };
+    assert!(!is_moving(10, Some(State::Established)));
+    assert!(!is_moving(10, Some(State::Established)));
+    assert!(!is_moving(11, Some(State::Established)));
+    assert!(is_moving(12, Some(State::Established)));
+    // Once it must have been counted it explains nothing later.
+    assert!(!is_moving(12, None));
+    assert!(is_moving(13, Some(State::TimeWait)));
+    assert!(is_moving(14, None));
+}
+
+#[test]
+fn neighbours_that_were_left_out_explain_nothing() {
+    let mut world = World::new();
+    assert!(!world.is_moving_among(10, &[]));
+    // A look that only counts.
+    let look = world.look_with(100, Source::SockDiag, shared(11), &[]);
+    assert_eq!(look.last_activity, Some(Duration::ZERO));
+    // It takes one more to know who was there before.
+    let (_, is_wanted) = world.look_among(11, &[(70, 1)]);
+    assert!(is_wanted);
+    assert!(!world.is_moving_among(12, &[(70, 1), (70, 2)]));
+}
+
+#[test]
+fn what_is_left_of_clients_on_this_host_tells_when_they_closed() {
+    let mut world = World::new();
+    let mut table = Table::new(Source::SockDiag, None);
+    let mut neighbours = Neighbours::default();
+    let [local, remote] = [5000, 80].map(|port| End { address: 1, port });
+    neighbours.add(&Pair { local, remote }, &time_wait(59_700), |_| Role::Counted);
+    table.set_neighbours(neighbours);
+    let look = world.observer.observe(Snapshot::Known(table), world.now).unwrap();
+    assert_eq!(look.last_activity, Some(MS(300)));
+    assert_eq!((look.connections, look.is_busy, look.arrived), (0, false, 0));
 }
 
 fn without_bytes(id: u64) -> Socket {
@@ -362,13 +517,20 @@ proptest! {
             proptest::option::of((any::<u64>(), any::<u64>(), any::<bool>())),
             0u64..100_000,
             any::<bool>(),
+            proptest::option::of(proptest::collection::vec((60u16..90, 0u16..9), 0..6)),
         ), 1..6),
     ) {
         let mut world = World::new();
-        for (number, (sockets, opens, after, is_proc)) in looks.into_iter().enumerate() {
+        for (number, (sockets, opens, after, is_proc, clients)) in looks.into_iter().enumerate() {
             let source = if is_proc { Source::Proc } else { Source::SockDiag };
             let opens = opens.map(|(passive, own, has_others)| Opens { passive, own, has_others });
-            let look = world.look_with(after, source, opens, &sockets);
+            let mut table = Table::new(source, opens);
+            sockets.iter().for_each(|socket| table.add(socket));
+            if let Some(clients) = clients {
+                table.set_neighbours(neighbours(&clients));
+            }
+            world.now += MS(after);
+            let look = world.observer.observe(Snapshot::Known(table), world.now).unwrap();
             prop_assert!(look.connections <= sockets.len() as u64);
             prop_assert!(number > 0 || look.arrived == 0);
             prop_assert!(!sockets.is_empty() || !look.is_busy);

@@ -15,8 +15,8 @@ use nix::sys::socket::{
     socket,
 };
 
-use super::{Listener, MOST_ROWS, Row, STATES, TCP_LISTEN, state_of, time_wait_left};
-use crate::policy::traffic::{Socket, Transfer};
+use super::{Listener, MOST_ROWS, Row, STATES, TCP_LISTEN, mapped, state_of, time_wait_left};
+use crate::policy::traffic::{End, Pair, Socket, Transfer};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// The attribute with a tcp_info, and the bit that asks for it.
@@ -46,21 +46,36 @@ const SEQUENCE: u32 = 1;
 
 /// Everything that listens; says whether these were all.
 pub(super) fn listeners(each: &mut dyn FnMut(Row)) -> Result<bool, Errno> {
-    ask_both(1 << TCP_LISTEN, &[], each)
+    ask_both(1 << TCP_LISTEN, 0, &[], each)
+}
+
+/// Everybody's connections, without what has moved over them; says whether
+/// these were all.
+pub(super) fn neighbours(each: &mut dyn FnMut(Row)) -> Result<bool, Errno> {
+    ask_both(connected(), 0, &[], each)
 }
 
 /// The connections with one of these local ports, and maybe more; says whether
 /// these were all.
 pub(super) fn connections(ports: &BTreeSet<u16>, each: &mut dyn FnMut(Row)) -> Result<bool, Errno> {
-    let states = STATES.iter().fold(0, |states, (number, _)| states | (1 << number));
-    ask_both(states, &filter(ports), each)
+    ask_both(connected(), WANT_INFO, &filter(ports), each)
+}
+
+/// The states of everything that has, or had, a peer.
+fn connected() -> u32 {
+    STATES.iter().fold(0, |states, (number, _)| states | (1 << number))
 }
 
 /// A family is a question of its own; the IPv4 clients of a listener for both
 /// are among the answers to the second.
-fn ask_both(states: u32, filter: &[u8], each: &mut dyn FnMut(Row)) -> Result<bool, Errno> {
-    let first = ask(&question(libc::AF_INET, states, filter), each)?;
-    Ok(ask(&question(libc::AF_INET6, states, filter), each)? && first)
+fn ask_both(
+    states: u32,
+    extensions: u8,
+    filter: &[u8],
+    each: &mut dyn FnMut(Row),
+) -> Result<bool, Errno> {
+    let first = ask(&question(libc::AF_INET, states, extensions, filter), each)?;
+    Ok(ask(&question(libc::AF_INET6, states, extensions, filter), each)? && first)
 }
 
 fn ask(question: &[u8], each: &mut dyn FnMut(Row)) -> Result<bool, Errno> {
@@ -132,12 +147,14 @@ fn read(mut part: &[u8], each: &mut dyn FnMut(Row)) -> Result<Answer, Errno> {
     Ok(Answer::More)
 }
 
-/// An inet_diag_msg and its attributes. Of ports only the own one is read.
+/// An inet_diag_msg and its attributes.
 fn row(message: &[u8]) -> Option<Row> {
     let attributes = message.get(MESSAGE..)?;
+    let family = *message.first()?;
     let number = *message.get(1)?;
     let timer = *message.get(2)?;
-    let port = u16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
+    let local = end(message, family, 4, 8)?;
+    let remote = end(message, family, 6, 24)?;
     // The cookie: given at the first question, kept when the handshake ends and
     // when it is accepted (sock_gen_cookie(), tcp_create_openreq_child()).
     let id = u64_at(message, 44)?;
@@ -146,7 +163,7 @@ fn row(message: &[u8]) -> Option<Row> {
     let inode = u32_at(message, 68)?;
     if number == TCP_LISTEN {
         let inode = inode.into();
-        return Some(Row::Listener(Listener { port, inode, backlog: receive_queue }));
+        return Some(Row::Listener(Listener { port: local.port, inode, backlog: receive_queue }));
     }
     let state = state_of(number)?;
     let socket = Socket {
@@ -159,7 +176,17 @@ fn row(message: &[u8]) -> Option<Row> {
         transfer: attribute(attributes, INET_DIAG_INFO).and_then(transfer),
         time_wait_left: time_wait_left(state, timer, Duration::from_millis(expires.into())),
     };
-    Some(Row::Connection { port, socket })
+    Some(Row::Connection { pair: Pair { local, remote }, socket })
+}
+
+/// Where the port and the address stand at `port_at` and `address_at`.
+fn end(message: &[u8], family: u8, port_at: usize, address_at: usize) -> Option<End> {
+    let port = u16::from_be_bytes(*message.get(port_at..)?.first_chunk()?);
+    let address: [u8; 16] = *message.get(address_at..)?.first_chunk()?;
+    let address = u128::from_be_bytes(address);
+    // Of IPv4 only the first four bytes are an address.
+    let is_four = i32::from(family) == libc::AF_INET;
+    Some(End { address: if is_four { mapped((address >> 96) as u32) } else { address }, port })
 }
 
 /// Out of a tcp_info, which has grown with the kernel's versions. `None` before
@@ -215,7 +242,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// A request for a dump of one family's TCP sockets.
-fn question(family: i32, states: u32, filter: &[u8]) -> Vec<u8> {
+fn question(family: i32, states: u32, extensions: u8, filter: &[u8]) -> Vec<u8> {
     let filter_length = if filter.is_empty() { 0 } else { ATTRIBUTE + filter.len() };
     let length = (HEADER + REQUEST + filter_length) as u32;
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
@@ -225,7 +252,7 @@ fn question(family: i32, states: u32, filter: &[u8]) -> Vec<u8> {
     bytes.extend(flags.to_ne_bytes());
     bytes.extend(SEQUENCE.to_ne_bytes());
     bytes.extend([0; 4]); // from whom: the kernel knows
-    bytes.extend([family as u8, libc::IPPROTO_TCP as u8, WANT_INFO, 0]);
+    bytes.extend([family as u8, libc::IPPROTO_TCP as u8, extensions, 0]);
     bytes.extend(states.to_ne_bytes());
     bytes.extend([0; 48]); // which socket: all of them
     if !filter.is_empty() {

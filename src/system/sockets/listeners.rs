@@ -1,16 +1,14 @@
 //! Which listeners are open in the child's tree.
 //!
 //! Owns the walk over the descriptors of processes. It opens none of them and
-//! stops after a fixed number of steps.
+//! stops when its time is up.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use super::Listener;
-
-/// How many processes and descriptors are looked at: some 0.2 s.
-const MOST_STEPS: usize = 131_072;
 
 pub(super) struct Found {
     pub(super) ports: Vec<u16>,
@@ -19,10 +17,16 @@ pub(super) struct Found {
 }
 
 /// The ports of those `listeners` that a process of the tree has open.
-pub(super) fn of_tree(proc_root: &Path, tree: &[i32], listeners: &[Listener]) -> Found {
+pub(super) fn of_tree(
+    proc_root: &Path,
+    tree: &[i32],
+    listeners: &[Listener],
+    until: Instant,
+) -> Found {
     let mut walk = Walk {
         wanted: listeners.iter().map(|listener| (listener.inode, listener.port)).collect(),
-        steps: MOST_STEPS,
+        until,
+        is_late: false,
         found: Found { ports: Vec::new(), is_complete: true },
     };
     if walk.wanted.is_empty() {
@@ -45,7 +49,8 @@ pub(super) fn of_tree(proc_root: &Path, tree: &[i32], listeners: &[Listener]) ->
 
 struct Walk {
     wanted: HashMap<u64, u16>,
-    steps: usize,
+    until: Instant,
+    is_late: bool,
     found: Found,
 }
 
@@ -76,12 +81,12 @@ impl Walk {
     }
 
     fn step(&mut self) {
-        self.steps = self.steps.saturating_sub(1);
-        self.found.is_complete &= self.steps > 0;
+        self.is_late |= Instant::now() >= self.until;
+        self.found.is_complete &= !self.is_late;
     }
 
     fn is_over(&self) -> bool {
-        self.steps == 0 || self.wanted.is_empty()
+        self.is_late || self.wanted.is_empty()
     }
 }
 

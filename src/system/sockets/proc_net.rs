@@ -9,8 +9,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Listener, MOST_ROWS, Row, TCP_LISTEN, state_of, time_wait_left};
-use crate::policy::traffic::Socket;
+use super::{Listener, MOST_ROWS, Row, TCP_LISTEN, mapped, state_of, time_wait_left};
+use crate::policy::traffic::{End, Pair, Socket};
 
 /// What is longer is no row: the kernel pads them to 150 bytes, tcp6 is a
 /// little wider.
@@ -54,9 +54,13 @@ fn row(line: &str) -> Option<Row> {
     let (timer, left) = pair(fields.next()?)?;
     // Retransmissions, user and probes come before it.
     let inode = fields.nth(3)?.parse().ok()?;
-    let port = hexadecimal(local.rsplit_once(':')?.1)?.try_into().ok()?;
+    let pair = Pair { local: end(local)?, remote: end(remote)? };
     if state == TCP_LISTEN {
-        return Some(Row::Listener(Listener { port, inode, backlog: receive_queue }));
+        return Some(Row::Listener(Listener {
+            port: pair.local.port,
+            inode,
+            backlog: receive_queue,
+        }));
     }
     // Not the inode: it is given when the connection is accepted.
     let mut id = DefaultHasher::new();
@@ -71,7 +75,21 @@ fn row(line: &str) -> Option<Row> {
         transfer: None,
         time_wait_left: time_wait_left(state, timer.try_into().ok()?, TICK.saturating_mul(left)),
     };
-    Some(Row::Connection { port, socket })
+    Some(Row::Connection { pair, socket })
+}
+
+/// `0100007F:1F90`: words of 32 bits as the processor reads them.
+fn end(field: &str) -> Option<End> {
+    let (address, port) = field.split_once(':')?;
+    let word = |at: usize| Some(u32::from_be(hexadecimal(address.get(at..at + 8)?)?));
+    let address = match address.len() {
+        8 => mapped(word(0)?),
+        32 => [0, 8, 16, 24]
+            .into_iter()
+            .try_fold(0, |address: u128, at| Some(address << 32 | u128::from(word(at)?)))?,
+        _ => return None,
+    };
+    Some(End { address, port: hexadecimal(port)?.try_into().ok()? })
 }
 
 /// `0000000A:00000000`.
@@ -121,11 +139,14 @@ mod tests {
         assert_eq!(rows.len(), 3);
         let Row::Listener(listener) = rows[0] else { panic!("{rows:?}") };
         assert_eq!(listener, Listener { port: 8080, inode: 4026, backlog: 3 });
-        let Row::Connection { port: 8080, socket: open } = rows[1] else { panic!("{rows:?}") };
+        let Row::Connection { pair, socket: open } = rows[1] else { panic!("{rows:?}") };
         assert_eq!((open.state, open.is_accepted), (State::Established, true));
         assert_eq!((open.send_queue, open.receive_queue), (10, 7));
         assert!(open.transfer.is_none());
-        let Row::Connection { port: 8080, socket: closed } = rows[2] else { panic!("{rows:?}") };
+        let Row::Connection { socket: closed, .. } = rows[2] else { panic!("{rows:?}") };
+        let address = mapped(0x7f00_0001);
+        let local = End { address, port: 8080 };
+        assert_eq!(pair, Pair { local, remote: End { address, port: 0xc4d2 } });
         assert_eq!(closed.state, State::TimeWait);
         assert_eq!(closed.time_wait_left, Some(Duration::from_millis(59_810)));
         assert_ne!(open.id, closed.id);

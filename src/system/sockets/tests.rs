@@ -12,6 +12,11 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Uid;
 
 use super::*;
+
+/// Time enough.
+fn later() -> Instant {
+    Instant::now() + Duration::from_secs(600)
+}
 use crate::policy::traffic::{Look, Observer};
 
 /// Never reached where a condition comes true at all.
@@ -80,11 +85,11 @@ fn answer(client: &mut TcpStream, server: &mut TcpStream) {
 
 /// What an observer sees that looks for the first time.
 fn look(watch: &Watch) -> Look {
-    Observer::default().observe(watch.look(0), Instant::now()).unwrap()
+    Observer::default().observe(watch.look(None, false), Instant::now()).unwrap()
 }
 
 fn look_once_through_proc(watch: &Watch) -> Look {
-    let table = watch.through_proc(None).unwrap();
+    let table = watch.through_proc(None, false).unwrap();
     Observer::default().observe(Snapshot::Known(table), Instant::now()).unwrap()
 }
 
@@ -103,7 +108,7 @@ fn wait_for(mut look: impl FnMut() -> Look, mut is_right: impl FnMut(&Look) -> b
 #[test]
 fn a_look_goes_through_netlink() {
     let (_listener, port) = listen("127.0.0.1:0");
-    assert!(named(port).through_netlink(None).is_some());
+    assert!(named(port).through_netlink(None, false).is_some());
 }
 
 #[test]
@@ -166,7 +171,7 @@ fn a_connection_that_nobody_accepts_is_busy_and_arrives_once() {
     let (listener, port) = listen("127.0.0.1:0");
     let watch = named(port);
     let mut observer = Observer::default();
-    let mut look = || observer.observe(watch.look(0), Instant::now()).unwrap();
+    let mut look = || observer.observe(watch.look(None, false), Instant::now()).unwrap();
     assert_eq!(look(), Look { connections: 0, is_busy: false, last_activity: None, arrived: 0 });
     let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let waiting = look();
@@ -201,7 +206,9 @@ fn a_client_that_leaves_without_a_word_is_no_request() {
     let left = |watch: &Watch| {
         let mut states = Vec::new();
         let tell = &mut |row| match row {
-            Row::Connection { port: theirs, socket } if theirs == port => states.push(socket.state),
+            Row::Connection { pair, socket } if pair.local.port == port => {
+                states.push(socket.state);
+            }
             _ => {}
         };
         diag::connections(&watch.ports, tell).unwrap();
@@ -308,17 +315,17 @@ fn the_ports_of_the_tree_are_learned_and_kept() {
     proc.link("18/fd/4", &inode(&listener));
     proc.link("18/fd/5", &inode(&own));
     let mut watch = Watch::new(Ports::Auto, Some(own_port), proc.0.clone());
-    assert!(matches!(watch.look(0), Snapshot::Unknown), "nothing was learned yet");
+    assert!(matches!(watch.look(None, false), Snapshot::Unknown), "nothing was learned yet");
     // One of them has gone meanwhile.
-    watch.learn(&[16, 17]);
+    watch.learn(&[16, 17], later());
     assert_eq!(look(&watch).connections, 0);
     assert!(watch.ports.is_empty());
-    watch.learn(&[17, 18]);
+    watch.learn(&[17, 18], later());
     assert_eq!(watch.ports, BTreeSet::from([port]));
     assert!(!watch.ports.contains(&foreign_port));
     let _open = pair(&listener);
     drop(listener);
-    watch.learn(&[17]);
+    watch.learn(&[17], later());
     assert_eq!(look(&watch).connections, 1);
 }
 
@@ -326,7 +333,7 @@ fn the_ports_of_the_tree_are_learned_and_kept() {
 fn the_own_descriptors_are_readable_by_the_real_proc() {
     let (_listener, port) = listen("127.0.0.1:0");
     let mut watch = Watch::new(Ports::Auto, None, proc_root());
-    watch.learn(&[std::process::id() as i32]);
+    watch.learn(&[std::process::id() as i32], later());
     assert!(watch.ports.contains(&port));
 }
 
@@ -340,7 +347,7 @@ fn several_listeners_of_one_port_are_one_port() {
     let mut watch = Watch::new(Ports::Auto, None, proc.0.clone());
     let rows = watch.listeners().unwrap();
     assert_eq!(rows.iter().filter(|listener| listener.port == port).count(), 2);
-    watch.learn(&[9]);
+    watch.learn(&[9], later());
     assert_eq!(watch.ports, BTreeSet::from([port]));
     drop(first);
 }
@@ -357,7 +364,7 @@ fn a_listener_of_multipath_tcp_is_learned_by_its_inode() {
     let proc = Directory::new("multipath");
     proc.link("9/fd/3", &inode(&listener));
     let mut watch = Watch::new(Ports::Auto, None, proc.0.clone());
-    watch.learn(&[9]);
+    watch.learn(&[9], later());
     assert_eq!(watch.ports, BTreeSet::from([port]));
     let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
     assert!(look(&watch).is_busy);
@@ -388,14 +395,14 @@ fn descriptors_that_cannot_be_read_make_the_traffic_unknown_unless_a_port_was_fo
     proc.write("17/fd", "");
     proc.link("18/fd/4", &inode(&listener));
     let mut watch = Watch::new(Ports::Auto, None, proc.0.clone());
-    watch.learn(&[17]);
-    assert!(matches!(watch.look(0), Snapshot::Unknown));
+    watch.learn(&[17], later());
+    assert!(matches!(watch.look(None, false), Snapshot::Unknown));
     // All of them gone: a proc file system that hides them.
-    watch.learn(&[90, 91]);
-    assert!(matches!(watch.look(0), Snapshot::Unknown));
-    watch.learn(&[17, 18]);
+    watch.learn(&[90, 91], later());
+    assert!(matches!(watch.look(None, false), Snapshot::Unknown));
+    watch.learn(&[17, 18], later());
     assert_eq!(watch.ports, BTreeSet::from([port]));
-    watch.learn(&[17]);
+    watch.learn(&[17], later());
     assert_eq!(look(&watch).connections, 0);
 }
 
@@ -407,8 +414,8 @@ fn descriptors_of_another_user_are_denied() {
     }
     let mut watch = Watch::new(Ports::Auto, None, proc_root());
     let (_listener, _) = listen("127.0.0.1:0");
-    watch.learn(&[1]);
-    assert!(matches!(watch.look(0), Snapshot::Unknown));
+    watch.learn(&[1], later());
+    assert!(matches!(watch.look(None, false), Snapshot::Unknown));
 }
 
 const HEADING: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
@@ -426,14 +433,14 @@ fn a_fixture_of_proc_is_read_for_both_families() {
     const NONE: &str = "00:00000000";
     let proc = Directory::new("fixture");
     let watch = Watch::new(Ports::Named(vec![80]), None, proc.0.clone());
-    assert!(watch.through_proc(None).is_none(), "there is no such file");
+    assert!(watch.through_proc(None, false).is_none(), "there is no such file");
     let mut observer = Observer::default();
     let mut look = |tcp: &[String], tcp6: Option<&[String]>| {
         proc.write("net/tcp", &format!("{HEADING}{}", tcp.concat()));
         if let Some(lines) = tcp6 {
             proc.write("net/tcp6", &format!("{HEADING}{}", lines.concat()));
         }
-        let table = watch.through_proc(None).unwrap();
+        let table = watch.through_proc(None, false).unwrap();
         observer.observe(Snapshot::Known(table), Instant::now()).unwrap()
     };
     let listener = line(80, 0, 10, NONE, 7);
@@ -468,21 +475,23 @@ fn raise_loopback() {
     }
 }
 
+/// A look as a drain takes it.
+fn counted_look(watch: &mut Watch, observer: &mut Observer, own_accepts: u64) -> Look {
+    let opens = watch.count(own_accepts);
+    let with_neighbours = observer.wants_neighbours(opens);
+    observer.observe(watch.look(opens, with_neighbours), Instant::now()).unwrap()
+}
+
 #[test]
 fn alone_in_its_namespace_every_handshake_counts_except_castoffs_own() {
-    std::thread::spawn(|| {
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            eprintln!("SKIPPED: no network namespace may be made: {error}");
-            return;
-        }
-        raise_loopback();
+    in_a_namespace(|| {
         let proc = of_this_thread("alone");
         let (listener, port) = listen("127.0.0.1:0");
         let (own, own_port) = listen("127.0.0.1:0");
-        let watch = Watch::new(Ports::Named(vec![port]), Some(own_port), proc.0.clone());
+        let mut watch = Watch::new(Ports::Named(vec![port]), Some(own_port), proc.0.clone());
         let mut observer = Observer::default();
         let mut own_accepts = 0;
-        let mut look = |accepts| observer.observe(watch.look(accepts), Instant::now()).unwrap();
+        let mut look = |accepts| counted_look(&mut watch, &mut observer, accepts);
         assert_eq!(look(own_accepts).arrived, 0);
         // Came and went, and closed by the client: nothing is left of it.
         for _ in 0..3 {
@@ -502,7 +511,82 @@ fn alone_in_its_namespace_every_handshake_counts_except_castoffs_own() {
         let (other, _) = listen("127.0.0.1:0");
         drop(pair(&other));
         assert_eq!(look(own_accepts).arrived, 0);
-    })
-    .join()
-    .unwrap();
+    });
+}
+
+/// Runs in a network namespace of its own.
+fn in_a_namespace(act: impl FnOnce() + Send + 'static) {
+    let alone = || {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+            eprintln!("SKIPPED: no network namespace may be made: {error}");
+            return;
+        }
+        raise_loopback();
+        act();
+    };
+    std::thread::spawn(alone).join().unwrap();
+}
+
+/// Opened and closed by the client, and gone from the server's tables.
+fn come_and_go(listener: &TcpListener) {
+    let (client, mut server) = pair(listener);
+    drop(client);
+    assert_eq!(server.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn beside_others_a_client_that_came_and_went_unseen_is_activity_and_theirs_are_not() {
+    in_a_namespace(|| {
+        for (nth, address) in ["127.0.0.1:0", "[::1]:0", "[::]:0"].into_iter().enumerate() {
+            let proc = of_this_thread(&format!("beside-{nth}"));
+            let (listener, port) = listen(address);
+            let (other, _) = listen("127.0.0.1:0");
+            let mut watch = Watch::new(Ports::Named(vec![port]), None, proc.0.clone());
+            let mut observer = Observer::default();
+            let mut look = || counted_look(&mut watch, &mut observer, 0);
+            let at_first = look();
+            // Sixty seconds of quiet would end this one as well.
+            assert_eq!((at_first.connections, at_first.last_activity), (0, None));
+            // Seen at both its ends, and then by what the client leaves.
+            let open = pair(&other);
+            assert_eq!((look().last_activity, look().last_activity), (None, None));
+            drop(open);
+            for _ in 0..20 {
+                come_and_go(&other);
+                assert_eq!((look().last_activity, look().arrived), (None, 0));
+            }
+            let begun_at = Instant::now();
+            come_and_go(&listener);
+            let seen = look();
+            let ago = seen.last_activity.expect("its client has left a TIME_WAIT");
+            // A timer's granularity.
+            assert!(ago <= begun_at.elapsed() + Duration::from_millis(100), "{ago:?}");
+            assert_eq!((seen.connections, seen.is_busy, seen.arrived), (0, false, 0));
+            wait_for(&mut look, |look| look.last_activity > Some(ago));
+        }
+    });
+}
+
+#[test]
+fn beside_others_a_client_that_leaves_no_trace_is_activity() {
+    in_a_namespace(|| {
+        let proc = of_this_thread("traceless");
+        let (listener, port) = listen("127.0.0.1:0");
+        let (other, _) = listen("127.0.0.1:0");
+        let mut watch = Watch::new(Ports::Named(vec![port]), None, proc.0.clone());
+        for met in [&listener, &other] {
+            let mut observer = Observer::default();
+            let mut look = || counted_look(&mut watch, &mut observer, 0);
+            assert_eq!(look().last_activity, None);
+            let (client, server) = pair(met);
+            // A reset: neither end remains.
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(client);
+            drop(server);
+            let seen = look();
+            // Whose it was cannot be known: rather too long than too short.
+            assert_eq!((seen.last_activity, seen.arrived), (Some(Duration::ZERO), 0));
+            wait_for(&mut look, |look| look.last_activity > Some(Duration::ZERO));
+        }
+    });
 }

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// A process at the moment of the look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,11 @@ impl Process {
 
 /// A proc file system that shows castoff's own pid namespace: pids of another
 /// one must not be believed.
-pub(super) struct Proc(PathBuf);
+pub(super) struct Proc {
+    root: PathBuf,
+    /// When looks are broken off.
+    until: Option<Instant>,
+}
 
 impl Proc {
     /// The one below `proc_root`, else the usual one.
@@ -60,15 +65,20 @@ impl Proc {
         [proc_root, Path::new("/proc")]
             .into_iter()
             .find(|root| fs::read_link(root.join("self")).is_ok_and(|name| name == Path::new(&own)))
-            .map(|root| Self(root.to_path_buf()))
+            .map(|root| Self { root: root.to_path_buf(), until: None })
     }
 
     pub(super) fn into_path(self) -> PathBuf {
-        self.0
+        self.root
+    }
+
+    /// The same, but no look at all processes lasts beyond that moment.
+    pub(super) fn within(self, until: Instant) -> Self {
+        Self { until: Some(until), ..self }
     }
 
     fn file(&self, pid: i32, name: &str) -> PathBuf {
-        self.0.join(format!("{pid}/{name}"))
+        self.root.join(format!("{pid}/{name}"))
     }
 
     /// Its name as the kernel keeps it; `None` when it has gone.
@@ -93,9 +103,10 @@ impl Proc {
     /// for the ancestors of those who are new: they decide whose the new ones are.
     ///
     /// # Errors
-    /// The directory cannot be read, or castoff has no descriptor left.
+    /// The directory cannot be read, castoff has no descriptor left, or its time
+    /// is up.
     pub(super) fn look(&self, living: &mut HashMap<i32, Process>) -> io::Result<()> {
-        let entries = fs::read_dir(&self.0)?.flatten();
+        let entries = fs::read_dir(&self.root)?.flatten();
         // First the directory, then the files: there may be one descriptor left.
         let pids: HashSet<i32> =
             entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -105,6 +116,9 @@ impl Proc {
         while let Some(pid) = due.pop() {
             if !read.insert(pid) {
                 continue;
+            }
+            if self.until.is_some_and(|until| Instant::now() >= until) {
+                return Err(io::ErrorKind::TimedOut.into());
             }
             match self.process(pid) {
                 Ok(process) if process.is_alive() => {

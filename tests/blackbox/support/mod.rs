@@ -3,7 +3,9 @@
 
 pub(crate) mod castoff;
 pub(crate) mod child;
+pub(crate) mod http;
 pub(crate) mod lines;
+pub(crate) mod network;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod scratch;

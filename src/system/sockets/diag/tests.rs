@@ -67,7 +67,7 @@ fn rows(part: &[u8]) -> (Vec<Row>, Result<Answer, Errno>) {
 fn only(part: &[u8]) -> Socket {
     match rows(part) {
         (rows, Ok(Answer::More)) => match rows.as_slice() {
-            [Row::Connection { port: 8080, socket }] => *socket,
+            [Row::Connection { pair, socket }] if pair.local.port == 8080 => *socket,
             other => panic!("{other:?}"),
         },
         other => panic!("{other:?}"),
