@@ -189,8 +189,8 @@ pub(super) static SETTINGS: [Setting; 30] = [
         form: Form::Number,
         default: "none",
         expected: "a signal such as SIGQUIT, QUIT, 3 or SIGRTMIN+3, but not SIGKILL or SIGSTOP",
-        help: "Sent to a child that is still there 1s before castoff's own SIGKILL, for a thread \
-               dump: SIGQUIT for a JVM or Go.",
+        help: "Sent 1s before castoff's own SIGKILL to every process that is still there, for a \
+               thread dump: SIGQUIT for a JVM or Go.",
     },
     Setting {
         key: Key::Rewrite,
@@ -201,7 +201,8 @@ pub(super) static SETTINGS: [Setting; 30] = [
         expected: "pairs of signals such as SIGUSR1:SIGHUP, 10:1 or USR1:0, but none from \
                    SIGKILL or SIGSTOP",
         help: "Forwarded signals that the child gets as others, such as SIGUSR1:SIGHUP or 10:1, \
-               or never (USR1:0), as with dumb-init's --rewrite.",
+               or never (USR1:0), as with dumb-init's --rewrite; the stop signal too, unless \
+               stop_signal is a fixed one.",
     },
     Setting {
         key: Key::ExitMap,
@@ -219,8 +220,8 @@ pub(super) static SETTINGS: [Setting; 30] = [
         form: Form::Number,
         default: "the child's",
         expected: "an exit code from 0 to 255",
-        help: "castoff's exit code, 0 to 255, when it was asked to stop and the child ended \
-               within the deadline.",
+        help: "castoff's exit code, 0 to 255, when it ends because it was asked to stop and the \
+               child ended within the deadline; otherwise exit_map applies.",
     },
     Setting {
         key: Key::PreStart,
