@@ -1,6 +1,9 @@
 //! castoff where nothing is allowed: another user, no capability, no path that
 //! can be written, no new privileges.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use crate::podman::{Container, Image};
 
 const LOCKED: [&str; 6] = [
@@ -32,6 +35,33 @@ fn it_serves_answers_and_stops() {
         assert_eq!(container.code(), 0);
         assert_eq!(container.phases(), ["starting", "serving", "stopping", "exited"]);
     }
+}
+
+/// A client outside of the container, a child whose descriptors nobody with
+/// another user could read, and no capability to look at its sockets.
+#[test]
+fn the_drain_sees_the_traffic() {
+    let container = Container::of(Image::Scratch).published().option("--publish=127.0.0.1::8080");
+    let container = LOCKED.into_iter().fold(container, Container::option);
+    let container = container
+        .env("CASTOFF_GRACE_PERIOD", "60s")
+        .env("CASTOFF_DRAIN_MAX", "50s")
+        .env("CASTOFF_DRAIN_QUIET", "500ms");
+    let mut container = container.child(["/server", "0.0.0.0:8080"]).start();
+    container.until_serving();
+    container.stdout.wait_for_line("port 8080");
+    let mut client = TcpStream::connect(container.address_of("8080")).expect("the server answers");
+    let request = "GET /stream?4000&100 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    client.write_all(request.as_bytes()).expect("the request is taken");
+    client.read_exact(&mut [0; 16]).expect("the stream has begun");
+    container.podman("kill", ["--signal=TERM"]);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("the answer ends");
+    assert!(answer.ends_with("0\r\n\r\n"), "the stream was cut: {answer}");
+    assert_eq!(container.code(), 143);
+    let drained = container.log.wait_for_event("drain_finished");
+    assert_eq!(drained["reason"], "quiet", "{drained}");
+    assert!(drained["waited_ms"].as_u64() >= Some(500), "{drained}");
 }
 
 #[test]

@@ -152,7 +152,7 @@ impl Image {
         if self == Self::Busybox {
             copy(Path::new("/bin/busybox"), "busybox");
         }
-        for name in ["forker", "graceful", "print_env", "print_signals", "stubborn"] {
+        for name in ["forker", "graceful", "print_env", "print_signals", "server", "stubborn"] {
             copy(Path::new(&example(name)), name);
             if self != Self::Example {
                 let _ = writeln!(dockerfile, "COPY {name} /{name}");
@@ -287,9 +287,13 @@ impl Running {
     /// Asks its endpoints through the published port.
     #[track_caller]
     pub(crate) fn get(&self, target: &str) -> Answer {
-        let address = self.podman("port", ["9911"]);
-        let address: SocketAddr = address.parse().expect("an address");
-        probe::get(address, target)
+        probe::get(self.address_of("9911"), target)
+    }
+
+    /// Where one of its ports is published on this machine.
+    #[track_caller]
+    pub(crate) fn address_of(&self, port: &str) -> SocketAddr {
+        self.podman("port", [port]).parse().expect("an address")
     }
 
     /// The phases that castoff has gone through, from the first on, once the
