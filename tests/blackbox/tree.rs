@@ -289,6 +289,43 @@ fn without_a_proc_a_subreaper_ends_the_group_of_the_child_and_says_so() {
     assert!(castoff.log().events().iter().any(|event| event["event"] == "proc_unusable"));
 }
 
+#[test]
+fn without_a_proc_pid_1_ends_what_a_child_leaves_behind_before_it_is_restarted() {
+    for hide in [hide_proc, show_the_machines_proc] {
+        let (castoff, mark) = castoff(Place::Pid1, "5m");
+        let castoff =
+            castoff.env("CASTOFF_RESTART", "on-failure").env("CASTOFF_RESTART_MIN", "1ms");
+        let script = "setsid sleep 600 & echo up; read line; exit 1";
+        let (stdin, go) = io::pipe().expect("a pipe");
+        let castoff = castoff.with(|command| {
+            command.stdin(stdin);
+        });
+        let mut castoff = castoff.last(hide).script(script).start();
+        castoff.stdout().wait_for_line("up");
+        drop(go);
+        castoff.log().wait_for_event("restart_scheduled");
+        wait_until("it was started again", || {
+            let lines = castoff.log().so_far();
+            let starts = lines.iter().filter(|line| line.contains("\"child_started\"")).count();
+            (starts >= 2).then_some(())
+        });
+        castoff.signal(libc::SIGTERM);
+        castoff.wait();
+        mark.is_gone();
+    }
+}
+
+#[test]
+fn without_a_proc_a_stop_ends_the_hook_that_runs() {
+    let (castoff, mark) = castoff(Place::Subreaper, "5m");
+    let castoff = castoff.env("CASTOFF_PRE_START", "sh -c 'trap \"\" TERM; echo here; sleep 600'");
+    let mut castoff = castoff.last(hide_proc).child("true", [""; 0]).start();
+    castoff.log().wait_for_event("hook_output");
+    castoff.signal(libc::SIGTERM);
+    assert_eq!(castoff.wait(), Ended::Code(143));
+    mark.is_gone();
+}
+
 /// The pids of another namespace name other processes: castoff must not take
 /// them for its own.
 #[test]
