@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # castoff's main job, on a real program that knows nothing of it: Python's web
 # server. Builds castoff, starts the server below it, asks the probes, requests
-# a stop and keeps asking while it goes on. Needs Rust and python3; loopback only.
+# a stop, and goes on asking for a while as a load balancer does that learns of it
+# late: the drain ends when the traffic has. Needs Rust and python3; loopback only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,8 +37,9 @@ await() {
 }
 
 echo
-echo "\$ castoff --drain-delay 2s --health-listen 127.0.0.1:9911 -- python3 -m http.server 8080"
-"$castoff" --drain-delay 2s --health-listen 127.0.0.1:9911 -- \
+drain=(--drain-delay 1s --drain-max 8s)
+echo "\$ castoff ${drain[*]} --health-listen 127.0.0.1:9911 -- python3 -m http.server 8080"
+"$castoff" "${drain[@]}" --health-listen 127.0.0.1:9911 -- \
   python3 -u -m http.server 8080 --bind 127.0.0.1 --directory "$site" >"$log" 2>&1 &
 pid=$!
 await '"to":"serving"'
@@ -47,12 +49,15 @@ get 9911 /readyz
 get 9911 '/livez?verbose'
 
 echo
-echo "\$ kill -TERM castoff      # as a platform does; the drain takes 2 s"
+echo "\$ kill -TERM castoff      # as a platform does; requests still come for 2 s"
 kill -TERM "$pid"
 await '"to":"draining"'
 get 9911 /readyz
 get 9911 /livez
-get 8080 /
+for _ in 1 2 3 4 5; do
+  get 8080 /
+  sleep 0.4
+done
 code=0
 wait "$pid" || code=$?
 
