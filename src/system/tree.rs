@@ -8,6 +8,7 @@
 mod processes;
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -169,8 +170,8 @@ pub(crate) struct Survivor {
 }
 
 /// Everybody of that scope who still lives, the child included: at most
-/// `limit` of them are listed. `None` where there is nothing to walk, or not
-/// enough time.
+/// `limit` of them are listed, and only those that were seen in time. `None`
+/// where there is nothing to walk.
 pub(crate) fn survivors(
     proc_root: &Path,
     limit: usize,
@@ -179,12 +180,16 @@ pub(crate) fn survivors(
 ) -> Option<Survivors> {
     let proc = Proc::own(proc_root)?.within(until);
     let mut living = HashMap::new();
+    match proc.look(&mut living) {
+        // Some are better than none.
+        Err(error) if error.kind() != io::ErrorKind::TimedOut => return None,
+        _ => {}
+    }
     let mut found: Vec<Process> = if scope == Scope::Everything && is_pid_1() {
-        proc.look(&mut living).ok()?;
         living.remove(&(std::process::id() as i32));
         living.into_values().collect()
     } else {
-        proc.descendants(&mut living).ok()?
+        proc.below(&mut living)
     };
     found.sort_unstable_by_key(|process| process.pid);
     let name = |process: &Process| {

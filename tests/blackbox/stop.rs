@@ -286,7 +286,7 @@ in_both_places! {
             let prints = example("print_signals");
             let script = format!(
                 "setsid {prints} --only-print > $OTHER & {prints} --only-print & p=$!; \
-                 trap 'kill -USR2 $p' TERM; while :; do sleep 0.01; done"
+                 trap 'kill -USR2 $p' TERM; echo armed; while :; do sleep 0.01; done"
             );
             let scratch = Scratch::new();
             let mut castoff = castoff(place, "9m", "0")
@@ -295,6 +295,7 @@ in_both_places! {
                 .script(&script)
                 .start();
             castoff.until_ready();
+            castoff.stdout().wait_for_line("armed");
             scratch.wait_for_line("other", "ready");
             castoff.signal(libc::SIGTERM);
             // The child has it in either case.

@@ -139,11 +139,13 @@ in_both_places! {
     fn one_that_forks_another_whenever_it_is_told_to_end_is_killed(place) {
         let (castoff, mark) = castoff(place, "300ms");
         let script = "again() { trap 'again &' TERM; echo up; while :; do sleep 0.01; done; }
-            again & again & exit 7";
+            again & again & read line; exit 7";
+        let (stdin, go) = io::pipe().expect("a pipe");
+        let castoff = castoff.with(|command| { command.stdin(stdin); });
         let mut castoff = castoff.script(script).start();
+        wait_until("both are up", || (castoff.stdout().so_far().len() >= 2).then_some(()));
+        drop(go);
         castoff.until_phase("sweeping");
-        // Those that were told, or at least one of them, had the time to fork.
-        castoff.stdout().wait_for_line("up");
         assert_eq!(castoff.wait(), Ended::Code(7));
         mark.is_gone();
         assert_ne!(last_cause(&castoff), "gave_up");

@@ -19,11 +19,8 @@ pub(super) const HOOK_FAREWELL: Duration = Duration::from_millis(500);
 pub(super) const HANG_LEAD: Duration = Duration::from_secs(1);
 
 /// Who is left is listed this long before the kill, which must not wait for it:
-/// to look at thousands of processes takes some time.
+/// to look at thousands of processes takes some time. It never takes more.
 pub(super) const LIST_LEAD: Duration = Duration::from_millis(100);
-
-/// The same where the kill does wait for it.
-const LIST_TIME_AT_ONCE: Duration = Duration::from_millis(10);
 
 /// How long a drain may be held up by learning the ports: a tree of thousands.
 const LEARN_TIME: Duration = Duration::from_millis(500);
@@ -186,7 +183,7 @@ impl Lifecycle {
         let until = now + STRIKE_INTERVAL;
         let mut actions = Vec::new();
         if !std::mem::replace(&mut self.were_survivors_listed, true) {
-            actions.push(Action::ListSurvivors(self.scope(), LIST_TIME_AT_ONCE));
+            actions.push(Action::ListSurvivors(self.scope(), LIST_LEAD));
         }
         actions.push(Action::SignalTree(Signal::KILL, self.scope()));
         self.go(Phase::Killing { until, give_up_at }, cause, now, actions)

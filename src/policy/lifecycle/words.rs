@@ -82,8 +82,8 @@ pub(crate) enum Action {
     SignalTree(Signal, Scope),
     /// CASTOFF_HANG_SIGNAL, to the same.
     SendHangSignal(Signal, Scope),
-    /// Log who of them is still there, if that can be found out in that time:
-    /// the kill comes next.
+    /// Log who of them is still there, as far as that can be found out in that
+    /// time: the kill comes next.
     ListSurvivors(Scope, Duration),
     /// The child will be started again.
     AnnounceRestart(Attempt),

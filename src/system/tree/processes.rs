@@ -143,6 +143,11 @@ impl Proc {
         living: &mut HashMap<i32, Process>,
     ) -> io::Result<Vec<Process>> {
         self.look(living)?;
+        Ok(self.below(living))
+    }
+
+    /// Those in `living` that are below castoff, each behind its parent.
+    pub(super) fn below(&self, living: &mut HashMap<i32, Process>) -> Vec<Process> {
         // Whose parent has ended during the look has another one by now.
         let is_lost = |process: &&Process| !living.contains_key(&process.parent);
         let lost: Vec<i32> = living.values().filter(is_lost).map(|lost| lost.pid).collect();
@@ -162,7 +167,7 @@ impl Proc {
             found.extend(children.remove(&parent.pid).unwrap_or_default());
             seen += 1;
         }
-        Ok(found)
+        found
     }
 }
 
