@@ -122,6 +122,8 @@ in_both_places! {
                 // SAFETY: descriptors of a process that has no other owner of them.
                 unsafe {
                     let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+                    // Beyond those below: a dup2 onto itself would change nothing.
+                    let null = Errno::result(libc::fcntl(null, libc::F_DUPFD_CLOEXEC, 200))?;
                     Errno::result(libc::dup2(null, 7))?;
                     Errno::result(libc::dup2(null, 100))?;
                 }

@@ -25,8 +25,9 @@ pub(super) const LIST_LEAD: Duration = Duration::from_millis(100);
 /// How long a drain may be held up by learning the ports: a tree of thousands.
 const LEARN_TIME: Duration = Duration::from_millis(500);
 
-/// How long the child's stop signal may be, only to count late connections.
-const LEARN_TIME_AT_ONCE: Duration = Duration::from_millis(10);
+/// How long the child's stop signal may be, only to count late connections. A
+/// usual tree takes a millisecond.
+const LEARN_TIME_AT_ONCE: Duration = Duration::from_millis(100);
 
 impl Lifecycle {
     pub(super) fn stop_requested(&mut self, signal: Signal, now: Instant) -> Outcome {
