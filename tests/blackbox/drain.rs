@@ -382,7 +382,7 @@ in_both_places! {
     fn probes_of_its_own_endpoints_do_not_hold_it(place) {
         if !can_have_one() { return }
         let scratch = Scratch::new();
-        let site = castoff(place, "1s", LONG, "500ms").lasting(&scratch).in_own_network().site();
+        let mut site = castoff(place, "1s", LONG, "500ms").lasting(&scratch).in_own_network().site();
         let (pid, address) = (site.castoff.pid, site.castoff.address());
         let probes = Repeated::every(ms(20), move || {
             assert_eq!(within(pid, || probe::get(address, "/livez")).status, 200);
@@ -391,6 +391,8 @@ in_both_places! {
         site.drained().after(ms(1000)).in_good_time();
         probes.end();
         scratch.file("over", "");
+        // Not before: the scratch directory goes with this test.
+        assert_eq!(site.castoff.wait(), Ended::Code(0));
     }
 
     fn named_ports_are_the_ones_that_count(place) {
