@@ -24,7 +24,7 @@ use crate::policy::lifecycle::{Lifecycle, Rules};
 use crate::policy::runtime_env;
 use crate::policy::status::{Status, Usage};
 use crate::policy::stop_plan::StopScope;
-use crate::supervisor::{Accepted, Commands, Launcher, Setting, Supervisor};
+use crate::supervisor::{Accepted, Commands, Launcher, Setting, Supervisor, Traffic};
 use crate::system::cgroup::{self, Detected, Groups, Roots};
 use crate::system::child;
 use crate::system::signals::Signals;
@@ -77,15 +77,21 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let (status, watcher) = watch::channel(Status::new(ready.detected.limits));
     let lifecycle = Lifecycle::new(rules(config), Instant::now());
     let commands = commands(&config.hooks);
-    let setting = setting(config, ready.address.map(|address| address.port()));
-    let (signals, accepted) = (ready.signals, Accepted::default());
+    let accepted = Accepted::default();
+    let traffic = Traffic::new(
+        config.drain_ports.clone(),
+        ready.address.map(|address| address.port()),
+        Rc::clone(&accepted),
+        config.proc_root.clone(),
+        config.stop_plan.drain.is_adaptive(),
+    );
     let mut supervisor = Supervisor::new(
-        setting,
+        setting(config),
         lifecycle,
         launcher,
         commands,
-        signals,
-        Rc::clone(&accepted),
+        ready.signals,
+        traffic,
         status,
     );
     if let Some(listener) = ready.listener {
@@ -128,7 +134,7 @@ fn rules(config: &Config) -> Rules {
     }
 }
 
-fn setting(config: &Config, own_port: Option<u16>) -> Setting {
+fn setting(config: &Config) -> Setting {
     Setting {
         stop_on: config.stop_on.clone(),
         to_group: config.signal_group,
@@ -136,10 +142,6 @@ fn setting(config: &Config, own_port: Option<u16>) -> Setting {
         rewrite: config.rewrite.clone(),
         warn_on_orphans: config.warn_on_orphans,
         proc_root: config.proc_root.clone(),
-        restart_limit: Some(config.restart.limit).filter(|limit| *limit > 0),
-        drain_ports: config.drain_ports.clone(),
-        drains_by_traffic: config.stop_plan.drain.is_adaptive(),
-        own_port,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod hooks;
 mod launcher;
+mod reaping;
 mod signals;
 mod traffic;
 
@@ -19,24 +20,16 @@ use tokio::sync::watch;
 pub(crate) use hooks::Commands;
 use hooks::Hooks;
 pub(crate) use launcher::Launcher;
-pub(crate) use traffic::Accepted;
-use traffic::Traffic;
+pub(crate) use traffic::{Accepted, Traffic};
 
 use crate::log::events;
 use crate::policy::exit::ExitReason;
 use crate::policy::hooks::{Hook, HookEnd};
 use crate::policy::lifecycle::{Action, Event, Lifecycle, Outcome, PhaseChange, Scope};
-use crate::policy::restart::Attempt;
 use crate::policy::signal::{Rewrite, Signal};
-use crate::policy::status::{PhaseName, Status};
-use crate::policy::traffic::Ports;
-use crate::system::reaper::{self, Change, Left};
+use crate::policy::status::Status;
 use crate::system::signals::{Received, Signals};
 use crate::system::{Pid, terminal, tree};
-
-/// How many turns of reaping the child's end is worth: some 16,000 zombies, or
-/// 30 ms.
-const LAST_TURNS: usize = 64;
 
 /// How many survivors a log line has room for, whatever their names.
 const SURVIVORS_LISTED: usize = 32;
@@ -51,11 +44,6 @@ pub(crate) struct Setting {
     pub(crate) rewrite: Rewrite,
     pub(crate) warn_on_orphans: bool,
     pub(crate) proc_root: PathBuf,
-    pub(crate) restart_limit: Option<u32>,
-    pub(crate) drain_ports: Ports,
-    pub(crate) drains_by_traffic: bool,
-    /// The port of castoff's own endpoints.
-    pub(crate) own_port: Option<u16>,
 }
 
 /// Everything that lives as long as castoff.
@@ -104,15 +92,14 @@ impl Supervisor {
         launcher: Launcher,
         commands: Commands,
         signals: Signals,
-        accepted: Accepted,
+        traffic: Traffic,
         status: watch::Sender<Status>,
     ) -> Self {
-        let (ports, proc_root) = (setting.drain_ports.clone(), setting.proc_root.clone());
         Self {
-            traffic: Traffic::new(ports, setting.own_port, accepted, proc_root),
             setting,
             lifecycle,
             launcher,
+            traffic,
             hooks: Hooks::new(commands),
             signals,
             batch: Vec::new(),
@@ -194,73 +181,6 @@ impl Supervisor {
         }
     }
 
-    fn reap(&mut self) {
-        let mut orphans = 0;
-        let mut own = Vec::new();
-        let mut left = Left::More;
-        for _ in 0..LAST_TURNS {
-            left = reaper::reap(|pid, change| match change {
-                _ if self.is_child(pid) || self.hooks.is(pid) => own.push((pid, change)),
-                Change::Ended(_) if self.refused.contains(&pid) => {
-                    self.refused.retain(|refused| *refused != pid);
-                }
-                Change::Ended(reason) => {
-                    orphans += 1;
-                    events::orphan_reaped(pid.as_raw(), reason, self.setting.warn_on_orphans);
-                }
-                Change::Stopped(_) | Change::Continued => {}
-            });
-            // Whoever the child has left behind will be told to end: its zombies
-            // are not among them.
-            if left != Left::More || own.is_empty() {
-                break;
-            }
-        }
-        self.must_reap = left == Left::More;
-        if orphans > 0 {
-            self.status.send_modify(|status| status.orphans_reaped += orphans);
-        }
-        let is_last = left == Left::Nobody;
-        // The child first: whoever else has ended with it must not have it told.
-        own.sort_by_key(|(pid, _)| self.hooks.is(*pid));
-        for (nth, (pid, change)) in own.iter().enumerate() {
-            // Of two that have ended only the second can be the last.
-            let is_last = is_last && nth + 1 == own.len();
-            match *change {
-                Change::Ended(reason) if self.hooks.is(*pid) => {
-                    self.hooks.end(reason, self.lifecycle.has_hook_timed_out());
-                    self.on(Event::HookFinished { end: HookEnd::Exited(reason), is_last });
-                }
-                _ if !self.is_child(*pid) => {}
-                Change::Stopped(by) => {
-                    // Without a terminal no shell waits, whatever the groups look like.
-                    let has_job_control = self.launcher.terminal.is_some()
-                        && terminal::has_job_control(&self.setting.proc_root);
-                    self.on(Event::ChildStopped { by, has_job_control });
-                }
-                Change::Continued => self.on(Event::ChildContinued),
-                Change::Ended(reason) => {
-                    if self.lifecycle.phase() == PhaseName::Stopping {
-                        // What came in vain since the last one?
-                        self.look();
-                    }
-                    self.child_is_up = false;
-                    // Keys are castoff's now, until there is another child.
-                    self.release_terminal();
-                    self.on(Event::ChildExited { reason, is_last });
-                }
-            }
-        }
-        if is_last {
-            self.on(Event::TreeGone);
-        }
-    }
-
-    /// The child that runs: what ran before has lost its pid, perhaps to another.
-    fn is_child(&self, pid: Pid) -> bool {
-        self.child_is_up && self.child == Some(pid)
-    }
-
     fn on(&mut self, event: Event) {
         let outcome = self.lifecycle.on(event, Instant::now());
         if let Event::ChildExited { reason, .. } = event {
@@ -273,10 +193,6 @@ impl Supervisor {
         self.publish();
         if let Some(change) = outcome.change {
             log_change(&change);
-            let late = self.lifecycle.late_arrivals().filter(|late| late.count > 0);
-            if let Some(late) = late.filter(|_| change.from == PhaseName::Stopping) {
-                events::late_connections(late.count, late.last_after);
-            }
         }
         self.actions.extend(outcome.actions);
         self.perform_all();
@@ -295,6 +211,7 @@ impl Supervisor {
             Action::KillHook => self.hooks.kill(),
             Action::LearnPorts(time) => self.traffic.learn_ports(Instant::now() + time),
             Action::Look => self.look(),
+            Action::TellLate => self.tell_late(),
             Action::SignalChild(signal) => {
                 self.signal_child(signal, self.setting.to_group || self.setting.stop_to_group);
             }
@@ -305,7 +222,9 @@ impl Supervisor {
                 self.signal_tree(signal, scope);
             }
             Action::ListSurvivors(scope, time) => self.list_survivors(scope, time),
-            Action::AnnounceRestart(attempt) => self.announce_restart(attempt),
+            Action::AnnounceRestart(attempt) => {
+                events::restart_scheduled(attempt.delay, attempt.in_a_row, attempt.limit);
+            }
             Action::Suspend => {
                 self.is_suspended = true;
                 terminal::suspend();
@@ -316,13 +235,19 @@ impl Supervisor {
 
     fn look(&mut self) {
         let is_drain = self.lifecycle.late_arrivals().is_none();
-        let look = self.traffic.look(is_drain, is_drain && self.setting.drains_by_traffic);
+        let look = self.traffic.look(is_drain);
         self.on(Event::TrafficSeen(look));
         let late = self.lifecycle.late_arrivals();
         self.status.send_modify(|status| {
             status.drain_connections = look.map(|look| look.connections);
             status.late_connections = late.map_or(status.late_connections, |late| late.count);
         });
+    }
+
+    fn tell_late(&self) {
+        if let Some(late) = self.lifecycle.late_arrivals().filter(|late| late.count > 0) {
+            events::late_connections(late.count, late.last_after);
+        }
     }
 
     fn start_child(&mut self) {
@@ -399,10 +324,6 @@ impl Supervisor {
         if left.total > 0 {
             events::survivors(left.total, &listed);
         }
-    }
-
-    fn announce_restart(&mut self, attempt: Attempt) {
-        events::restart_scheduled(attempt.delay, attempt.in_a_row, self.setting.restart_limit);
     }
 
     fn publish(&self) {

@@ -7,14 +7,12 @@
 use std::time::{Duration, Instant};
 
 use super::stop_plan::DrainPlan;
-use super::traffic::Look;
+use super::traffic::{Look, REST};
 
 /// The pause between two looks that are only there for the metrics.
 const LEISURELY: Duration = Duration::from_secs(1);
 /// No pause is shorter, however short the quiet time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-/// A look takes at most this share of the time: one to so many.
-const SHARE: u32 = 4;
 
 /// Why a drain was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +93,7 @@ impl Drain {
         self.last_look_at = Some(begun_at);
         self.look_due_at = self.plan.is_adaptive().then(|| {
             let cost = now.saturating_duration_since(begun_at);
-            now + self.pause(now).max(cost * SHARE)
+            now + self.pause(now).max(cost * REST)
         });
     }
 

@@ -5,12 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::traffic::Look;
+use super::traffic::{Look, REST};
 
 /// The shortest pause between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A look takes at most this share of the time: one to so many.
-const SHARE: u32 = 4;
 
 /// The count since the child was told.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +50,8 @@ impl Late {
         let cost = now.saturating_duration_since(begun_at);
         let since_told = now.saturating_duration_since(self.told_at);
         // Who takes an hour to stop is not looked at ten times a second.
-        let due_at = now + PAUSE.max(cost * SHARE).max(since_told / 10);
-        self.look_due_at = Some(due_at).filter(|at| *at + cost * SHARE < self.until);
+        let due_at = now + PAUSE.max(cost * REST).max(since_told / 10);
+        self.look_due_at = Some(due_at).filter(|at| *at + cost * REST < self.until);
         let arrived = look.map_or(0, |look| look.arrived);
         if std::mem::replace(&mut self.has_begun, true) && arrived > 0 {
             self.arrivals.count += arrived;

@@ -166,7 +166,9 @@ impl Lifecycle {
 
     /// Takes one event. `now` must not run backwards between calls.
     pub(crate) fn on(&mut self, event: Event, now: Instant) -> Outcome {
-        if let Phase::Exited = self.phase {
+        if let Phase::Exited = self.phase
+            && !matches!(event, Event::TrafficSeen(_))
+        {
             return Outcome::default();
         }
         match event {
@@ -343,7 +345,10 @@ impl Lifecycle {
             drain.saw(look, begun_at, now);
             return self.settle_drain(None, now);
         }
-        if let (Phase::Stopping { .. }, Some(late)) = (self.phase, &mut self.late) {
+        // Whoever comes after a kill was told of before it.
+        if let Some(late) =
+            self.late.as_mut().filter(|_| !matches!(self.phase, Phase::Killing { .. }))
+        {
             late.saw(look, begun_at, now);
         }
         Outcome::default()

@@ -34,6 +34,8 @@ pub(crate) struct Attempt {
     pub(crate) delay: Duration,
     /// Which one of the row it is, from 1.
     pub(crate) in_a_row: u32,
+    /// The last one of a row, if there is a limit.
+    pub(crate) limit: Option<u32>,
 }
 
 /// The state of the back-off.
@@ -71,7 +73,8 @@ impl Backoff {
         // A quarter more or less, but never outside of what was asked for.
         let (shortest, longest) = ((base * 3 / 4).max(min), (base * 5 / 4).min(max));
         let delay = shortest + longest.saturating_sub(shortest).mul_f64(self.roll());
-        Some(Attempt { delay, in_a_row: self.in_a_row })
+        let limit = Some(limit).filter(|limit| *limit > 0);
+        Some(Attempt { delay, in_a_row: self.in_a_row, limit })
     }
 
     /// A number from 0 up to 1 (SplitMix64, Steele et al. 2014).

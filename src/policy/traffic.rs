@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 
 pub(crate) use neighbours::{End, Neighbours, Pair, Role};
 
+/// Between two looks at least so many times what the last one took goes by: a
+/// tenth of a second's worth of sockets must not keep the loop.
+pub(super) const REST: u32 = 4;
+
 /// How many connections of a look are kept: 1 MB. Where there are more it is
 /// busy, whatever they do.
 const MOST_CONNECTIONS: usize = 65_536;

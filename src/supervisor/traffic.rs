@@ -17,11 +17,13 @@ use crate::system::tree;
 /// the child's.
 pub(crate) type Accepted = Rc<Cell<u64>>;
 
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     ports: Ports,
     own_port: Option<u16>,
     accepted: Accepted,
     proc_root: PathBuf,
+    /// A drain waits for it: that it cannot be seen is worth a warning.
+    is_waited_for: bool,
     /// Made at the first look: most of a life needs none.
     watch: Option<Watch>,
     observer: Observer,
@@ -29,14 +31,24 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    pub(super) fn new(
+    /// `own_port` is that of castoff's endpoints.
+    pub(crate) fn new(
         ports: Ports,
         own_port: Option<u16>,
         accepted: Accepted,
         proc_root: PathBuf,
+        is_waited_for: bool,
     ) -> Self {
-        let (watch, observer) = (None, Observer::default());
-        Self { ports, own_port, accepted, proc_root, watch, observer, was_told: false }
+        Self {
+            ports,
+            own_port,
+            accepted,
+            proc_root,
+            is_waited_for,
+            watch: None,
+            observer: Observer::default(),
+            was_told: false,
+        }
     }
 
     /// Finds out which ports the tree listens on, and who is there already: the
@@ -49,11 +61,13 @@ impl Traffic {
         self.observe(false);
     }
 
-    /// `None`: it cannot be seen. Where that matters it is logged, once. A drain
-    /// also wants to know of connections that only may have been with the child.
-    pub(super) fn look(&mut self, is_drain: bool, matters: bool) -> Option<Look> {
+    /// `None`: it cannot be seen. Where a drain waits for it that is logged, once.
+    /// A drain also wants to know of connections that only may have been with the
+    /// child.
+    pub(super) fn look(&mut self, is_drain: bool) -> Option<Look> {
         let look = self.observe(is_drain);
-        if matters && look.is_none() && !std::mem::replace(&mut self.was_told, true) {
+        let matters = is_drain && self.is_waited_for && look.is_none();
+        if matters && !std::mem::replace(&mut self.was_told, true) {
             events::traffic_unknown("neither sock_diag nor /proc tells of the child's sockets");
         }
         look

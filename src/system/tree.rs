@@ -202,11 +202,10 @@ pub(crate) fn survivors(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use std::io::{BufRead, BufReader};
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
 
     use super::*;
 

@@ -22,6 +22,17 @@ impl Lifecycle {
             let code = self.rules.exit_map.apply(reason.code());
             self.restart = self.backoff.after(code, self.uptime(now));
         }
+        let was_stopping = matches!(self.phase, Phase::Stopping { .. });
+        let mut outcome = self.after_child(is_last, now);
+        if was_stopping {
+            // What has come since the last look has come in vain.
+            self.look_begun_at = now;
+            outcome.actions.splice(..0, [Action::Look, Action::TellLate]);
+        }
+        outcome
+    }
+
+    fn after_child(&mut self, is_last: bool, now: Instant) -> Outcome {
         match self.phase {
             _ if is_last => self.nobody_left(Cause::ChildExited, now),
             // It is struck until nobody is left.

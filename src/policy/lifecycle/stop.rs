@@ -183,6 +183,9 @@ impl Lifecycle {
         let give_up_at = give_up_at.max(now + STRIKE_INTERVAL);
         let until = now + STRIKE_INTERVAL;
         let mut actions = Vec::new();
+        if let Phase::Stopping { .. } = self.phase {
+            actions.push(Action::TellLate);
+        }
         if !std::mem::replace(&mut self.were_survivors_listed, true) {
             actions.push(Action::ListSurvivors(self.scope(), LIST_LEAD));
         }

@@ -74,6 +74,8 @@ pub(crate) enum Action {
     LearnPorts(Duration),
     /// `TrafficSeen` is the answer, at once.
     Look,
+    /// Log what has come since the child was told, if anything has.
+    TellLate,
     /// To the child, or to its process group where that was asked for.
     SignalChild(Signal),
     /// SIGCONT to the child's process group: ^Z stopped all of it.
