@@ -5,12 +5,14 @@
 //! else of the system; `run` calls it before anything is started.
 
 mod args;
+mod check;
 mod environment;
 mod error;
 mod file;
 mod help;
 mod options;
 mod settings;
+mod target;
 mod value;
 
 use std::ffi::OsString;
@@ -20,6 +22,7 @@ use std::time::Duration;
 pub(crate) use error::ConfigErrors;
 pub(crate) use value::{DEFAULT_PORT, Listen, LogLevel};
 
+use crate::policy::checks::{CheckRules, Target};
 use crate::policy::exit::ExitMap;
 use crate::policy::restart::RestartRules;
 use crate::policy::runtime_env::Sizing;
@@ -55,6 +58,10 @@ pub(crate) struct Config {
     pub(crate) listen: Listen,
     /// The setting that says so, with its value, for errors.
     pub(crate) listen_name: String,
+    /// Every check, those that the start waits for included; each name once.
+    pub(crate) checks: Vec<CheckRules>,
+    /// How long the start may wait; not 0.
+    pub(crate) wait_timeout: Duration,
     pub(crate) sizing: Sizing,
     pub(crate) cgroup_root: PathBuf,
     pub(crate) proc_root: PathBuf,
@@ -67,6 +74,14 @@ pub(crate) struct Config {
     pub(crate) warn_on_orphans: bool,
     /// COMMAND and its arguments; never empty.
     pub(crate) command: Vec<OsString>,
+}
+
+impl Config {
+    /// Whether the child gets a NOTIFY_SOCKET.
+    pub(crate) fn gives_notify_socket(&self) -> bool {
+        let is_told = |target: &Target| matches!(target, Target::Notify | Target::Watchdog(_));
+        self.checks.iter().any(|check| is_told(&check.target))
+    }
 }
 
 /// Commands that accompany the child. None is empty, and no word holds a NUL.
@@ -83,10 +98,11 @@ pub(crate) struct Hooks {
 }
 
 /// What follows from several settings together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Derived {
     stop_plan: StopPlan,
     restart: RestartRules,
+    checks: Vec<CheckRules>,
 }
 
 /// What castoff is to do.
@@ -142,9 +158,11 @@ fn resolve(
         let path = PathBuf::from(named.text.as_deref().unwrap_or_default());
         let name = named.origin.given(named.setting, &format!("{path:?}"));
         if let Some(text) = file::read(&path, name, errors) {
-            for given in file::parse(&path, &text, errors).iter().filter(|given| !is_empty(given)) {
+            let contents = file::parse(&path, &text, errors);
+            for given in contents.given.iter().filter(|given| !is_empty(given)) {
                 settings.apply(given, errors);
             }
+            settings.add_tables(contents.checks);
         }
     }
     for given in given() {
@@ -156,7 +174,8 @@ fn resolve(
     settings.adjust(&line.exit_zero_for, line.verbosity);
     let stop_plan = settings.stop_plan(errors);
     let restart = settings.restart_rules(errors);
-    let derived = stop_plan.map(|stop_plan| Derived { stop_plan, restart });
+    let checks = settings.checks(errors);
+    let derived = stop_plan.map(|stop_plan| Derived { stop_plan, restart, checks });
     (settings, derived)
 }
 
@@ -185,6 +204,8 @@ fn assemble(settings: Settings, derived: Derived, line: CommandLine) -> Config {
             timeout: settings.hook_timeout.value.0,
         },
         restart: derived.restart,
+        checks: derived.checks,
+        wait_timeout: settings.wait_timeout.value.0,
         listen_name,
         listen: settings.health_listen.value,
         sizing: Sizing {

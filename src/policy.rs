@@ -4,6 +4,7 @@
 //! Nothing below this module reads a clock, a file or the environment, makes a
 //! system call, awaits or logs; `tests/house_rules` holds it to that.
 
+pub(crate) mod checks;
 pub(crate) mod drain;
 pub(crate) mod exit;
 pub(crate) mod health;

@@ -43,6 +43,10 @@ pub(super) enum ConfigError {
     Syntax { place: String, cause: String },
     #[error("cannot use {flag}: a value is missing, expected {expected}")]
     MissingValue { flag: String, expected: &'static str },
+    #[error("cannot use {table}: {key} is missing, expected {expected}")]
+    MissingKey { table: String, key: &'static str, expected: &'static str },
+    #[error("cannot use {given}: {other} has that {what}")]
+    Duplicate { given: String, what: &'static str, other: String },
     #[error("cannot use {flag}={value:?}: {flag} takes no value")]
     UnexpectedValue { flag: String, value: std::ffi::OsString },
     #[error("cannot run the sub-command {name}: castoff {} has none", env!("CARGO_PKG_VERSION"))]

@@ -10,6 +10,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::check::{self, CheckTable};
 use super::environment::read_at_most;
 use super::error::ConfigError;
 use super::options::{Form, Key, SETTINGS, Setting, nearest};
@@ -26,13 +27,18 @@ pub(super) fn read(path: &Path, named: String, errors: &mut Vec<ConfigError>) ->
     text.map_err(|cause| errors.push(ConfigError::Read { given: named, cause })).ok()
 }
 
-/// What the text gives, by rising line. Nothing when it is no TOML at all.
-pub(super) fn parse<'a>(
-    path: &Path,
-    text: &'a str,
-    errors: &mut Vec<ConfigError>,
-) -> Vec<Given<'a>> {
+/// What a file says.
+#[derive(Debug, Default)]
+pub(super) struct Contents<'a> {
+    /// By rising line.
+    pub(super) given: Vec<Given<'a>>,
+    pub(super) checks: Vec<CheckTable>,
+}
+
+/// What the text gives. Nothing when it is no TOML at all.
+pub(super) fn parse<'a>(path: &Path, text: &'a str, errors: &mut Vec<ConfigError>) -> Contents<'a> {
     let line = |at: usize| text.bytes().take(at).filter(|b| *b == b'\n').count() + 1;
+    let place = |at: usize| format!("{}:{}", path.display(), line(at));
     let table = match DeTable::parse(text) {
         Ok(table) => table.into_inner(),
         Err(error) => {
@@ -40,15 +46,19 @@ pub(super) fn parse<'a>(
             let place = format!("{}:{line}", path.display());
             let cause = error.message().replace('\n', "; ");
             errors.push(ConfigError::Syntax { place, cause });
-            return Vec::new();
+            return Contents::default();
         }
     };
     let mut entries: Vec<_> = table.into_iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
-    let mut given = Vec::new();
+    let mut contents = Contents::default();
     for (key, value) in entries {
         let line = line(key.span().start);
         let word = key.get_ref();
+        if word == check::WORD {
+            contents.checks = check::read(&value, &check::Source { text, place: &place }, errors);
+            continue;
+        }
         let Some(setting) = Setting::by_key(word) else {
             errors.push(ConfigError::Unknown {
                 name: format!("{word} ({}:{line})", path.display()),
@@ -57,24 +67,25 @@ pub(super) fn parse<'a>(
             });
             continue;
         };
-        given.push(Given {
+        contents.given.push(Given {
             setting,
             text: as_variable(setting.form, value.get_ref()),
             origin: Origin::File(path.to_owned(), line),
             source: text.get(value.span()),
         });
     }
-    given
+    contents
 }
 
 /// The words that a file may use.
 fn known() -> impl Iterator<Item = &'static str> {
-    SETTINGS.iter().filter(|setting| setting.key != Key::Config).map(|setting| setting.word)
+    let settings = SETTINGS.iter().filter(|setting| setting.key != Key::Config);
+    settings.map(|setting| setting.word).chain([check::WORD])
 }
 
 /// The value in the syntax of variables; `None` for a type that the setting
 /// does not take.
-fn as_variable<'a>(form: Form, value: &DeValue<'a>) -> Option<Cow<'a, OsStr>> {
+pub(super) fn as_variable<'a>(form: Form, value: &DeValue<'a>) -> Option<Cow<'a, OsStr>> {
     let text = match (form, value) {
         (_, DeValue::String(Cow::Borrowed(text))) => return Some(Cow::Borrowed(OsStr::new(*text))),
         (_, DeValue::String(text)) => text.to_string(),

@@ -4,6 +4,9 @@
 //! they cannot drift apart; `--help`, `--print-config` and the README's table
 //! are made from these rows. It holds no values and parses none.
 
+use super::target::{LIVE_TARGET, OTHERS_TARGETS, TARGET};
+use super::value::{CHECK_COUNT, CHECK_TIME, POSITIVE, SWITCH, WATCHDOG};
+
 /// A setting: its names are derived from `word`, as the `*_name` methods show.
 #[derive(Debug)]
 pub(super) struct Setting {
@@ -46,6 +49,18 @@ pub(super) enum Key {
     RestartMax,
     RestartLimit,
     HealthListen,
+    ReadyCheck,
+    LiveCheck,
+    StartupCheck,
+    DependsOn,
+    WaitFor,
+    WaitTimeout,
+    CheckPeriod,
+    CheckTimeout,
+    CheckFailures,
+    CheckSuccesses,
+    Notify,
+    Watchdog,
     Sizing,
     CpuRounding,
     MemoryRatio,
@@ -68,12 +83,11 @@ pub(super) enum Form {
 }
 
 const DURATION: &str = "a duration such as 5s, 500ms or 1m30s, at most 720h";
-const POSITIVE: &str = "a duration above 0 such as 5s, 500ms or 1m30s, at most 720h";
 const PATH: &str = "a path";
 const COMMAND: &str = "a command such as /bin/notify --name 'my app', each quote closed";
 
 /// Every setting, in the order of `--help`.
-pub(super) static SETTINGS: [Setting; 30] = [
+pub(super) static SETTINGS: [Setting; 42] = [
     Setting {
         key: Key::Config,
         word: "config",
@@ -311,6 +325,121 @@ pub(super) static SETTINGS: [Setting; 30] = [
         help: "Address of the health endpoints, or off. :9911 is every address of both \
                families; port 0 lets the kernel choose. An address that was set and cannot be \
                bound is an error; the default one is only a warning.",
+    },
+    Setting {
+        key: Key::ReadyCheck,
+        word: "ready_check",
+        takes: "CHECK",
+        form: Form::Text,
+        default: "none",
+        expected: TARGET,
+        help: "Readiness follows this check, and the child counts as started once it has \
+               passed.",
+    },
+    Setting {
+        key: Key::LiveCheck,
+        word: "live_check",
+        takes: "CHECK",
+        form: Form::Text,
+        default: "none",
+        expected: LIVE_TARGET,
+        help: "Liveness follows this check, from the moment at which the child counts as \
+               started. Its failure ends nothing by itself.",
+    },
+    Setting {
+        key: Key::StartupCheck,
+        word: "startup_check",
+        takes: "CHECK",
+        form: Form::Text,
+        default: "none",
+        expected: TARGET,
+        help: "The child does not count as started before this check has passed; the others \
+               begin after it.",
+    },
+    Setting {
+        key: Key::DependsOn,
+        word: "depends_on",
+        takes: "CHECK,...",
+        form: Form::List,
+        default: "none",
+        expected: OTHERS_TARGETS,
+        help: "Checks of what the child depends on: they gate readiness, never liveness or \
+               start-up. A comma separates where a check follows it.",
+    },
+    Setting {
+        key: Key::WaitFor,
+        word: "wait_for",
+        takes: "CHECK,...",
+        form: Form::List,
+        default: "none",
+        expected: OTHERS_TARGETS,
+        help: "Checks that must pass before the pre-start hook runs and the child is started.",
+    },
+    Setting {
+        key: Key::WaitTimeout,
+        word: "wait_timeout",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "60s",
+        expected: POSITIVE,
+        help: "After this long castoff gives up and exits with 125; not 0.",
+    },
+    Setting {
+        key: Key::CheckPeriod,
+        word: "check_period",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "5s",
+        expected: CHECK_TIME,
+        help: "Time between two runs of a check, varied by a tenth. One that has never passed \
+               is repeated sooner.",
+    },
+    Setting {
+        key: Key::CheckTimeout,
+        word: "check_timeout",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "1s",
+        expected: CHECK_TIME,
+        help: "How long one run of a check may take.",
+    },
+    Setting {
+        key: Key::CheckFailures,
+        word: "check_failures",
+        takes: "NUMBER",
+        form: Form::Number,
+        default: "3",
+        expected: CHECK_COUNT,
+        help: "Failures in a row after which a check that had passed counts as failed.",
+    },
+    Setting {
+        key: Key::CheckSuccesses,
+        word: "check_successes",
+        takes: "NUMBER",
+        form: Form::Number,
+        default: "1",
+        expected: CHECK_COUNT,
+        help: "Successes in a row after which a check counts as passed.",
+    },
+    Setting {
+        key: Key::Notify,
+        word: "notify",
+        takes: "SWITCH",
+        form: Form::Text,
+        default: "off",
+        expected: SWITCH,
+        help: "on: the child gets a NOTIFY_SOCKET (sd_notify), and is started and ready when \
+               it has said READY=1.",
+    },
+    Setting {
+        key: Key::Watchdog,
+        word: "watchdog",
+        takes: "DURATION",
+        form: Form::Number,
+        default: "off",
+        expected: WATCHDOG,
+        help: "The child gets WATCHDOG_USEC and a NOTIFY_SOCKET; once it is started, liveness \
+               fails when no WATCHDOG=1 comes for this long.",
     },
     Setting {
         key: Key::Sizing,

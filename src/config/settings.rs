@@ -9,12 +9,15 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::check::CheckTable;
 use super::error::ConfigError;
 use super::options::{Key, SETTINGS, Setting};
+use super::target::{LiveTarget, OneTarget, Targets, target_text};
 use super::value::{
-    Code, Command, Count, HangSignal, Listen, LogLevel, Positive, Profiles, Ratio, StopOn, Value,
-    duration_text,
+    CheckCount, Code, Command, Count, HangSignal, Listen, LogLevel, Positive, Profiles, Ratio,
+    StopOn, Switch, Value, Watchdog, duration_text, toml_string,
 };
+use crate::policy::checks::{CheckRules, Level, Target};
 use crate::policy::exit::ExitMap;
 use crate::policy::restart::{Restart, RestartRules};
 use crate::policy::runtime_env::{Profile, Rounding};
@@ -26,6 +29,28 @@ use crate::policy::traffic::Ports;
 
 /// What the platform may tell about its grace period.
 pub(super) const PLATFORM_GRACE: &str = "TERMINATION_GRACE_PERIOD_SECONDS";
+
+/// Names of what every level has, and of checks that have a setting of their
+/// own.
+const RESERVED_NAMES: [&str; 9] = [
+    "child",
+    "started",
+    "stop",
+    "ping",
+    "notify",
+    "watchdog",
+    "startup-check",
+    "ready-check",
+    "live-check",
+];
+
+/// How the names of the checks in a list begin; a number follows, from 1.
+const DEPENDS_ON: &str = "depends-on-";
+const WAIT_FOR: &str = "wait-for-";
+
+fn is_short_name(name: &str) -> bool {
+    [DEPENDS_ON, WAIT_FOR].iter().any(|start| name.starts_with(start))
+}
 
 /// The column of `--print-config` beyond which origins are not aligned.
 const WIDEST: usize = 50;
@@ -170,12 +195,26 @@ pub(super) struct Settings {
     restart_max: Sourced<Positive>,
     restart_limit: Sourced<Count>,
     pub(super) health_listen: Sourced<Listen>,
+    ready_check: Sourced<OneTarget>,
+    live_check: Sourced<LiveTarget>,
+    startup_check: Sourced<OneTarget>,
+    depends_on: Sourced<Targets>,
+    wait_for: Sourced<Targets>,
+    pub(super) wait_timeout: Sourced<Positive>,
+    check_period: Sourced<Positive>,
+    check_timeout: Sourced<Positive>,
+    check_failures: Sourced<CheckCount>,
+    check_successes: Sourced<CheckCount>,
+    notify: Sourced<Switch>,
+    watchdog: Sourced<Watchdog>,
     pub(super) sizing: Sourced<Profiles>,
     pub(super) cpu_rounding: Sourced<Rounding>,
     pub(super) memory_ratio: Sourced<Ratio>,
     pub(super) cgroup_root: Sourced<PathBuf>,
     pub(super) proc_root: Sourced<PathBuf>,
     pub(super) log_level: Sourced<LogLevel>,
+    /// The `[[check]]` tables of the file.
+    tables: Vec<CheckTable>,
     /// What was refused: nothing follows from these values.
     refused: Vec<Key>,
 }
@@ -213,12 +252,25 @@ impl Settings {
             restart_max: Sourced::default(Positive(Duration::from_secs(30))),
             restart_limit: Sourced::default(Count(0)),
             health_listen: Sourced::default(Listen::Default),
+            ready_check: Sourced::default(OneTarget(None)),
+            live_check: Sourced::default(LiveTarget(None)),
+            startup_check: Sourced::default(OneTarget(None)),
+            depends_on: Sourced::default(Targets(Vec::new())),
+            wait_for: Sourced::default(Targets(Vec::new())),
+            wait_timeout: Sourced::default(Positive(Duration::from_secs(60))),
+            check_period: Sourced::default(Positive(Duration::from_secs(5))),
+            check_timeout: Sourced::default(Positive(Duration::from_secs(1))),
+            check_failures: Sourced::default(CheckCount(3)),
+            check_successes: Sourced::default(CheckCount(1)),
+            notify: Sourced::default(Switch(false)),
+            watchdog: Sourced::default(Watchdog(None)),
             sizing: Sourced::default(Profiles(Profile::ALL.to_vec())),
             cpu_rounding: Sourced::default(Rounding::Auto),
             memory_ratio: Sourced::default(Ratio(0.9)),
             cgroup_root: Sourced::default("/sys/fs/cgroup".into()),
             proc_root: Sourced::default("/proc".into()),
             log_level: Sourced::default(LogLevel::Info),
+            tables: Vec::new(),
             refused: Vec::new(),
         }
     }
@@ -249,6 +301,18 @@ impl Settings {
             Key::RestartMax => &mut self.restart_max,
             Key::RestartLimit => &mut self.restart_limit,
             Key::HealthListen => &mut self.health_listen,
+            Key::ReadyCheck => &mut self.ready_check,
+            Key::LiveCheck => &mut self.live_check,
+            Key::StartupCheck => &mut self.startup_check,
+            Key::DependsOn => &mut self.depends_on,
+            Key::WaitFor => &mut self.wait_for,
+            Key::WaitTimeout => &mut self.wait_timeout,
+            Key::CheckPeriod => &mut self.check_period,
+            Key::CheckTimeout => &mut self.check_timeout,
+            Key::CheckFailures => &mut self.check_failures,
+            Key::CheckSuccesses => &mut self.check_successes,
+            Key::Notify => &mut self.notify,
+            Key::Watchdog => &mut self.watchdog,
             Key::Sizing => &mut self.sizing,
             Key::CpuRounding => &mut self.cpu_rounding,
             Key::MemoryRatio => &mut self.memory_ratio,
@@ -355,6 +419,94 @@ impl Settings {
         }
     }
 
+    pub(super) fn add_tables(&mut self, tables: Vec<CheckTable>) {
+        self.tables.extend(tables);
+    }
+
+    /// Every check, those of CASTOFF_WAIT_FOR included, after every value was
+    /// applied; errors say which of them cannot stand beside each other.
+    pub(super) fn checks(&self, errors: &mut Vec<ConfigError>) -> Vec<CheckRules> {
+        let mut checks = Vec::new();
+        for table in &self.tables {
+            let rules = self.rules_of_table(table);
+            let given = || format!("name = {:?} ({})", table.name, table.place);
+            let what = "name";
+            if RESERVED_NAMES.contains(&&*table.name) || is_short_name(&table.name) {
+                let other = "a check of castoff's own".to_owned();
+                errors.push(ConfigError::Duplicate { given: given(), what, other });
+            } else if checks.iter().any(|check: &CheckRules| check.name == table.name) {
+                let other = "another check".to_owned();
+                errors.push(ConfigError::Duplicate { given: given(), what, other });
+            }
+            checks.push(rules);
+        }
+        for (name, level, target) in self.short_forms() {
+            checks.push(self.rules(name, level, target));
+        }
+        let mut descriptors = Vec::new();
+        for check in &checks {
+            let Target::Descriptor(number) = check.target else { continue };
+            if descriptors.contains(&number) {
+                let given = format!("target = \"fd:{number}\" of the check {}", check.name);
+                let other = "another check".to_owned();
+                errors.push(ConfigError::Duplicate { given, what: "descriptor", other });
+            }
+            descriptors.push(number);
+        }
+        checks
+    }
+
+    fn rules_of_table(&self, table: &CheckTable) -> CheckRules {
+        let rules = self.rules(table.name.clone(), table.level, table.target.clone());
+        CheckRules {
+            period: table.period.unwrap_or(rules.period),
+            timeout: table.timeout.unwrap_or(rules.timeout),
+            failures: table.failures.unwrap_or(rules.failures),
+            successes: table.successes.unwrap_or(rules.successes),
+            ..rules
+        }
+    }
+
+    fn rules(&self, name: String, level: Level, target: Target) -> CheckRules {
+        CheckRules {
+            name,
+            level,
+            target,
+            period: self.check_period.value.0,
+            timeout: self.check_timeout.value.0,
+            failures: self.check_failures.value.0,
+            successes: self.check_successes.value.0,
+        }
+    }
+
+    /// The checks that have a setting of their own. Their names say which, and
+    /// nothing of its value: the endpoints tell them to everybody.
+    fn short_forms(&self) -> Vec<(String, Level, Target)> {
+        let one = |name: &str, level, target: &Option<Target>| {
+            target.clone().map(|target| (name.to_owned(), level, target))
+        };
+        let many = |name: &str, level, targets: &Targets| {
+            let named = |(nth, target): (usize, &Target)| {
+                (format!("{name}{}", nth + 1), level, target.clone())
+            };
+            targets.0.iter().enumerate().map(named).collect::<Vec<_>>()
+        };
+        let notify = self.notify.value.0.then_some(Target::Notify);
+        let watchdog = self.watchdog.value.0.map(Target::Watchdog);
+        [
+            one("startup-check", Level::Startup, &self.startup_check.value.0),
+            one("notify", Level::Ready, &notify),
+            one("ready-check", Level::Ready, &self.ready_check.value.0),
+            one("live-check", Level::Live, &self.live_check.value.0),
+            one("watchdog", Level::Live, &watchdog),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(many(DEPENDS_ON, Level::Dependency, &self.depends_on.value))
+        .chain(many(WAIT_FOR, Level::Wait, &self.wait_for.value))
+        .collect()
+    }
+
     /// Every setting as a line of TOML, with its origin as a comment. castoff
     /// accepts the text as CASTOFF_CONFIG.
     pub(super) fn print(&mut self) -> String {
@@ -371,6 +523,37 @@ impl Settings {
         for (line, origin) in lines {
             let origin = origin.escape_debug();
             let _ = writeln!(text, "{line:width$}   # {origin}");
+        }
+        for table in &self.tables {
+            text.push_str(&self.print_table(table));
+        }
+        text
+    }
+
+    /// Last: whatever follows a table's head belongs to the table.
+    fn print_table(&self, table: &CheckTable) -> String {
+        let CheckRules { name, level, target, period, timeout, failures, successes } =
+            self.rules_of_table(table);
+        let mut text = format!("\n[[check]]   # {}\n", table.place.escape_debug());
+        for (key, value) in [
+            ("name", toml_string(&name)),
+            ("level", toml_string(level.as_str())),
+            ("target", toml_string(&target_text(&target))),
+            ("period", toml_string(&duration_text(period))),
+            ("timeout", toml_string(&duration_text(timeout))),
+            ("failures", failures.to_string()),
+            ("successes", successes.to_string()),
+        ] {
+            let _ = writeln!(text, "{key} = {value}");
+        }
+        if let Target::Http(http) = &target
+            && !http.headers.is_empty()
+        {
+            let header = |(name, value): &(String, String)| {
+                format!("{} = {}", toml_string(name), toml_string(value))
+            };
+            let headers: Vec<_> = http.headers.iter().map(header).collect();
+            let _ = writeln!(text, "headers = {{ {} }}", headers.join(", "));
         }
         text
     }
@@ -393,7 +576,7 @@ impl Settings {
 }
 
 /// One line, and not the whole of a file that was named by mistake.
-fn shortened(value: &str) -> String {
+pub(super) fn shortened(value: &str) -> String {
     const LONGEST: usize = 80;
     let line = value.lines().next().unwrap_or_default();
     if line.len() == value.len() && value.chars().count() <= LONGEST {

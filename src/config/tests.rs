@@ -70,6 +70,8 @@ fn without_anything_the_defaults_hold() {
         Config {
             stop_plan: StopPlan::new(s(10), DrainPlan::fixed(s(0)), s(1)).unwrap(),
             drain_ports: Ports::Auto,
+            checks: Vec::new(),
+            wait_timeout: s(60),
             readiness_on_stop: ReadinessOnStop::Immediate,
             stop_on: vec![Signal::TERM, Signal::INT],
             stop_signal: StopSignal::Received,
@@ -496,7 +498,7 @@ proptest! {
         }
         let mut settings = Settings::new(false);
         let mut errors = Vec::new();
-        for given in file::parse(std::path::Path::new("x"), &toml, &mut errors) {
+        for given in file::parse(std::path::Path::new("x"), &toml, &mut errors).given {
             settings.apply(&given, &mut errors);
         }
     }

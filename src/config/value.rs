@@ -22,6 +22,13 @@ use crate::policy::traffic::Ports;
 /// give a week of grace; beyond a month a number is in the wrong unit.
 const LONGEST: Duration = Duration::from_secs(720 * 3600);
 
+/// What errors say would have been accepted.
+pub(super) const POSITIVE: &str = "a duration above 0 such as 5s, 500ms or 1m30s, at most 720h";
+pub(super) const CHECK_TIME: &str = POSITIVE;
+pub(super) const CHECK_COUNT: &str = "a number from 1 to 1000";
+pub(super) const SWITCH: &str = "on or off";
+pub(super) const WATCHDOG: &str = "off or a duration above 0 such as 30s or 1m30s, at most 720h";
+
 /// A kind of value. The caller knows what to expect and says so when `None`
 /// comes back.
 pub(super) trait Value: Sized {
@@ -85,6 +92,18 @@ pub(super) struct Command(pub(super) Option<Vec<OsString>>);
 /// A duration that is not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Positive(pub(super) Duration);
+
+/// A number of results in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CheckCount(pub(super) u32);
+
+/// On or off, in any of the usual words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Switch(pub(super) bool);
+
+/// The interval of `watchdog`, if it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Watchdog(pub(super) Option<Duration>);
 
 /// The number of `restart_limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,6 +324,44 @@ impl Value for Count {
     }
 }
 
+impl Value for CheckCount {
+    fn parse(text: &OsStr) -> Option<Self> {
+        number(text.to_str()?).filter(|count| (1..=1000).contains(count)).map(Self)
+    }
+
+    fn to_toml(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl Value for Switch {
+    fn parse(text: &OsStr) -> Option<Self> {
+        let is = |words: [&str; 4]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+        match () {
+            () if is(["1", "true", "yes", "on"]) => Some(Self(true)),
+            () if is(["0", "false", "no", "off"]) => Some(Self(false)),
+            () => None,
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        toml_string(if self.0 { "on" } else { "off" })
+    }
+}
+
+impl Value for Watchdog {
+    fn parse(text: &OsStr) -> Option<Self> {
+        if text.eq_ignore_ascii_case("off") {
+            return Some(Self(None));
+        }
+        Positive::parse(text).map(|interval| Self(Some(interval.0)))
+    }
+
+    fn to_toml(&self) -> String {
+        toml_string(&self.0.map_or_else(|| "off".to_owned(), duration_text))
+    }
+}
+
 impl Value for Command {
     /// Quotes, backslashes and comments mean what they mean to a shell, and
     /// nothing else means anything.
@@ -455,7 +512,7 @@ pub(super) fn exit_code(text: &str) -> Option<u8> {
 }
 
 /// A number in digits only: Rust itself would take `+1`.
-fn number<T: FromStr>(text: &str) -> Option<T> {
+pub(super) fn number<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -465,13 +522,13 @@ fn elements(text: &OsStr) -> Option<impl Iterator<Item = &str>> {
 }
 
 /// A TOML array of strings.
-fn toml_array(elements: impl Iterator<Item = String>) -> String {
+pub(super) fn toml_array(elements: impl Iterator<Item = String>) -> String {
     let elements: Vec<_> = elements.map(|element| toml_string(&element)).collect();
     format!("[{}]", elements.join(", "))
 }
 
 /// A TOML basic string.
-fn toml_string(text: &str) -> String {
+pub(super) fn toml_string(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
         match c {

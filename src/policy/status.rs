@@ -3,6 +3,7 @@
 //! The supervisor publishes a `Status` after every event; `health` and
 //! `metrics` turn it into answers. It holds facts only, no time and no text.
 
+use super::checks::CheckReport;
 use super::exit::ExitReason;
 use super::limits::Limits;
 use super::signal::Signal;
@@ -98,6 +99,8 @@ pub(crate) struct Status {
     pub(crate) drain_connections: Option<u64>,
     /// Connections that came although the child had been told to stop.
     pub(crate) late_connections: u64,
+    /// Every check, in the order in which they are listed.
+    pub(crate) checks: Vec<CheckReport>,
     pub(crate) limits: Limits,
 }
 
@@ -118,6 +121,7 @@ impl Status {
             restarts: 0,
             drain_connections: None,
             late_connections: 0,
+            checks: Vec::new(),
             limits,
         }
     }
