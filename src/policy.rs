@@ -5,6 +5,7 @@
 //! system call, awaits or logs; `tests/house_rules` holds it to that.
 
 pub(crate) mod checks;
+pub(crate) mod dice;
 pub(crate) mod drain;
 pub(crate) mod exit;
 pub(crate) mod health;

@@ -18,9 +18,10 @@ use tracing::level_filters::LevelFilter;
 use crate::config::{self, Config, DEFAULT_PORT, Hooks, Invocation, Listen, LogLevel};
 use crate::http;
 use crate::log::{self, events};
+use crate::policy::checks::{Level, Target};
 use crate::policy::exit::CASTOFF_FAILED;
 use crate::policy::hooks::HookRules;
-use crate::policy::lifecycle::{Lifecycle, Rules};
+use crate::policy::lifecycle::{Lifecycle, Rules, WaitRules};
 use crate::policy::runtime_env;
 use crate::policy::status::{Status, Usage};
 use crate::policy::stop_plan::StopScope;
@@ -122,6 +123,7 @@ fn rules(config: &Config) -> Rules {
         hang_signal: config.hang_signal,
         exit_map: config.exit_map.clone(),
         stopped_exit_code: config.stopped_exit_code,
+        wait: wait(config),
         hooks: HookRules {
             has_pre_start: pre_start.is_some(),
             has_pre_stop: pre_stop.is_some(),
@@ -132,6 +134,14 @@ fn rules(config: &Config) -> Rules {
         // Std's hash maps are seeded by the kernel: replicas differ.
         seed: RandomState::new().hash_one(0),
     }
+}
+
+/// What the start waits for, if anything.
+fn wait(config: &Config) -> Option<WaitRules> {
+    let mut waits = config.checks.iter().filter(|check| check.level == Level::Wait).peekable();
+    waits.peek()?;
+    let runs_commands = waits.any(|check| matches!(check.target, Target::Exec(_)));
+    Some(WaitRules { timeout: config.wait_timeout, runs_commands })
 }
 
 fn setting(config: &Config) -> Setting {

@@ -90,6 +90,7 @@ pub(super) fn as_variable<'a>(form: Form, value: &DeValue<'a>) -> Option<Cow<'a,
         (_, DeValue::String(Cow::Borrowed(text))) => return Some(Cow::Borrowed(OsStr::new(*text))),
         (_, DeValue::String(text)) => text.to_string(),
         (Form::Number, value) => number(value)?,
+        (Form::Switch, DeValue::Boolean(value)) => value.to_string(),
         (Form::List, DeValue::Array(elements)) => {
             let element = |element: &Spanned<DeValue<'_>>| match element.get_ref() {
                 DeValue::String(text) => Some(text.to_string()),

@@ -80,6 +80,8 @@ pub(super) enum Form {
     List,
     /// An array of strings: a program and its arguments.
     Command,
+    /// A boolean.
+    Switch,
 }
 
 const DURATION: &str = "a duration such as 5s, 500ms or 1m30s, at most 720h";
@@ -425,7 +427,7 @@ pub(super) static SETTINGS: [Setting; 42] = [
         key: Key::Notify,
         word: "notify",
         takes: "SWITCH",
-        form: Form::Text,
+        form: Form::Switch,
         default: "off",
         expected: SWITCH,
         help: "on: the child gets a NOTIFY_SOCKET (sd_notify), and is started and ready when \

@@ -351,6 +351,18 @@ fn the_printed_configuration_names_every_origin() {
             ("restart_max = \"30s\"", "default"),
             ("restart_limit = 0", "default"),
             ("# health_listen = \":9911\"", "default"),
+            ("ready_check = \"\"", "default"),
+            ("live_check = \"\"", "default"),
+            ("startup_check = \"\"", "default"),
+            ("depends_on = []", "default"),
+            ("wait_for = []", "default"),
+            ("wait_timeout = \"1m\"", "default"),
+            ("check_period = \"5s\"", "default"),
+            ("check_timeout = \"1s\"", "default"),
+            ("check_failures = 3", "default"),
+            ("check_successes = 1", "default"),
+            ("notify = \"off\"", "default"),
+            ("watchdog = \"off\"", "default"),
             ("sizing = [\"go\", \"python\"]", &*format!("{path}:2")),
             ("cpu_rounding = \"auto\"", "default"),
             ("memory_ratio = 0.5", &*format!("CASTOFF_MEMORY_RATIO_FILE={}", ratio.path())),
@@ -429,6 +441,65 @@ fn every_setting_is_held_by_a_place_of_its_own() {
 /// A word of a command, with much of what means something to a shell or to TOML.
 fn word() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z/'\"\\\\$#^! \n\t=-]{0,8}", "[^\0]{0,8}"]
+}
+
+const CHECKS: &str = r#"
+ready_check = 'http://127.0.0.1:8080/health'
+depends_on = ["tcp://db:5432", "exec:a 'b,c'"]
+wait_for = "tcp://db:5432,unix:///run/x"
+check_period = "2s"
+notify = true
+watchdog = 30
+
+[[check]]
+name = "database"
+level = "live"
+target = "http://db/"
+period = 1
+timeout = "500ms"
+failures = 2
+successes = 4
+headers = { Host = "x", "X-A" = "b c" }
+
+[[check]]
+name = "fd"
+level = "startup"
+target = "fd:3"
+"#;
+
+#[test]
+fn checks_come_from_tables_and_settings_and_are_read_back_as_printed() {
+    let file = TempFile::new(CHECKS);
+    let first = config(&["--config", file.path()], &[]);
+    let told: Vec<_> = first
+        .checks
+        .iter()
+        .map(|check| (&*check.name, check.level.as_str(), target::target_text(&check.target)))
+        .collect();
+    let expected = [
+        ("database", "live", "http://db:80/"),
+        ("fd", "startup", "fd:3"),
+        ("notify", "ready", "notify"),
+        ("ready-check", "ready", "http://127.0.0.1:8080/health"),
+        ("watchdog", "live", "watchdog 30s"),
+        ("depends-on-1", "ready", "tcp://db:5432"),
+        ("depends-on-2", "ready", "exec:a b,c"),
+        ("wait-for-1", "wait", "tcp://db:5432"),
+        ("wait-for-2", "wait", "unix:///run/x"),
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    for ((name, level, target), expected) in told.iter().zip(expected) {
+        // However the words of a command are quoted.
+        assert_eq!((*name, *level, &*target.replace('\'', "")), expected);
+    }
+    let database = &first.checks[0];
+    assert_eq!((database.period, database.timeout), (s(1), Duration::from_millis(500)));
+    assert_eq!((database.failures, database.successes), (2, 4));
+    let Target::Http(http) = &database.target else { panic!("{database:?}") };
+    assert_eq!(http.headers.len(), 2);
+    assert_eq!((first.checks[1].period, first.checks[1].timeout), (s(2), s(1)));
+    let printed = TempFile::new(printed(&["--config", file.path(), "--print-config"], &[]));
+    assert_eq!(config(&["--config", printed.path()], &[]).checks, first.checks);
 }
 
 proptest! {

@@ -5,11 +5,13 @@
 //! here.
 
 mod report;
+mod schedule;
 mod target;
 
 use std::time::Duration;
 
 pub(crate) use report::{BOUNDS, CheckReport, Durations};
+pub(crate) use schedule::{Change, Checks};
 pub(crate) use target::{Host, HttpTarget, Place, Target};
 
 /// What a check decides.

@@ -8,9 +8,9 @@
 //! starting -> serving   : child_ready
 //! starting -> draining  : stop_requested           never ready, but a pre-stop hook is to run
 //! starting -> stopping  : stop_requested           never ready: nothing to drain
-//! starting -> sweeping  : child_exited | start_failed | pre_start_failed
+//! starting -> sweeping  : child_exited | start_failed | pre_start_failed | wait_timed_out
 //! starting -> sweeping  : stop_requested           no child yet, or no longer
-//! starting -> exited    : child_exited | start_failed | pre_start_failed
+//! starting -> exited    : child_exited | start_failed | pre_start_failed | wait_timed_out
 //! starting -> exited    : stop_requested           nobody is left
 //! serving  -> draining  : stop_requested
 //! serving  -> stopping  : stop_requested           no drain is configured
@@ -39,11 +39,11 @@ mod words;
 use std::time::{Duration, Instant};
 
 pub(crate) use words::{
-    Action, Cause, ChildEnd, Drained, Event, Outcome, PhaseChange, Rules, Scope,
+    Action, Cause, Checked, ChildEnd, Drained, Event, Outcome, PhaseChange, Rules, Scope, WaitRules,
 };
 
 use super::drain::{Drain, DrainEnd};
-use super::exit::ExitReason;
+use super::exit::{CASTOFF_FAILED, ExitReason};
 use super::hooks::{Hook, RunningHook};
 use super::late::{Arrivals, Late};
 use super::restart::{Attempt, Backoff};
@@ -59,6 +59,10 @@ const STRIKE_INTERVAL: Duration = Duration::from_millis(50);
 /// A waiting phase says until when; `DeadlineReached` is a no-op before.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
+    /// What CASTOFF_WAIT_FOR names has not passed.
+    Waiting {
+        until: Instant,
+    },
     /// The pre-start hook runs.
     Preparing,
     /// The child is being started, or has been and was not ready yet.
@@ -158,10 +162,13 @@ impl Lifecycle {
 
     /// The first actions; to be called once, before any event.
     pub(crate) fn begin(&mut self, now: Instant) -> Outcome {
-        if !self.rules.hooks.has_pre_start {
-            return self.start_child();
+        match self.rules.wait {
+            Some(wait) => {
+                self.phase = Phase::Waiting { until: now + wait.timeout };
+                Outcome::default()
+            }
+            None => self.prepare(now),
         }
-        self.start_hook(Hook::PreStart, now + self.rules.hooks.timeout)
     }
 
     /// Takes one event. `now` must not run backwards between calls.
@@ -172,6 +179,10 @@ impl Lifecycle {
             return Outcome::default();
         }
         match event {
+            Event::WaitPassed => match self.phase {
+                Phase::Waiting { .. } => self.prepare(now),
+                _ => Outcome::default(),
+            },
             Event::ChildStarted => {
                 self.child = Child { started_at: Some(now), is_up: true, ..Child::default() };
                 self.failure = None;
@@ -214,7 +225,9 @@ impl Lifecycle {
                 [Some(self.warn_at(until)), look_at].into_iter().flatten().min()
             }
             Phase::Sweeping { until } => Some(self.warn_at(until)),
-            Phase::BackingOff { until } | Phase::Killing { until, .. } => Some(until),
+            Phase::Waiting { until }
+            | Phase::BackingOff { until }
+            | Phase::Killing { until, .. } => Some(until),
             Phase::Exited => return None,
             Phase::Preparing | Phase::Starting | Phase::Serving | Phase::Concluding => None,
         };
@@ -236,6 +249,16 @@ impl Lifecycle {
                 self.was_ready
             }
             _ => false,
+        }
+    }
+
+    /// Whose checks are to run. After a stop request none: what they would ask
+    /// is about to go, and their connections would be traffic.
+    pub(crate) fn checked(&self) -> Checked {
+        match self.phase {
+            Phase::Waiting { .. } => Checked::Start,
+            Phase::Starting | Phase::Serving if self.child.is_up => Checked::Child,
+            _ => Checked::Nothing,
         }
     }
 
@@ -306,6 +329,10 @@ impl Lifecycle {
                 self.look(now)
             }
             Phase::BackingOff { until } if now >= until => self.start_child(),
+            Phase::Waiting { until } if now >= until => {
+                self.failure = Some(CASTOFF_FAILED);
+                self.leave(Cause::WaitTimedOut, now)
+            }
             Phase::Killing { until, give_up_at } if now >= until => {
                 if now >= give_up_at {
                     return self.give_up(now);
@@ -314,7 +341,8 @@ impl Lifecycle {
                 self.phase = Phase::Killing { until, give_up_at };
                 Outcome::act(vec![Action::SignalTree(Signal::KILL, self.scope())])
             }
-            Phase::Preparing
+            Phase::Waiting { .. }
+            | Phase::Preparing
             | Phase::Starting
             | Phase::BackingOff { .. }
             | Phase::Serving
@@ -359,6 +387,15 @@ impl Lifecycle {
         Outcome::act(vec![Action::Look])
     }
 
+    /// What comes before the child.
+    fn prepare(&mut self, now: Instant) -> Outcome {
+        if !self.rules.hooks.has_pre_start {
+            return self.start_child();
+        }
+        self.phase = Phase::Preparing;
+        self.start_hook(Hook::PreStart, now + self.rules.hooks.timeout)
+    }
+
     fn start_child(&mut self) -> Outcome {
         self.phase = Phase::Starting;
         Outcome::act(vec![Action::StartChild])
@@ -399,7 +436,9 @@ impl Lifecycle {
 impl Phase {
     fn name(self) -> PhaseName {
         match self {
-            Self::Preparing | Self::Starting | Self::BackingOff { .. } => PhaseName::Starting,
+            Self::Waiting { .. } | Self::Preparing | Self::Starting | Self::BackingOff { .. } => {
+                PhaseName::Starting
+            }
             Self::Serving => PhaseName::Serving,
             Self::Draining { .. } => PhaseName::Draining,
             Self::Stopping { .. } => PhaseName::Stopping,

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::dice::Dice;
+
 /// After which end of the child it is started again (CASTOFF_RESTART).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Restart {
@@ -43,14 +45,14 @@ pub(crate) struct Attempt {
 pub(crate) struct Backoff {
     rules: RestartRules,
     in_a_row: u32,
-    dice: u64,
+    dice: Dice,
 }
 
 impl Backoff {
     /// `seed` should differ between the replicas of one program, so that those
     /// that failed together do not come back together.
     pub(crate) fn new(rules: RestartRules, seed: u64) -> Self {
-        Self { rules, in_a_row: 0, dice: seed }
+        Self { rules, in_a_row: 0, dice: Dice::new(seed) }
     }
 
     /// What follows from the end of a child that exited with `code` after
@@ -72,17 +74,9 @@ impl Backoff {
         self.in_a_row = self.in_a_row.saturating_add(1);
         // A quarter more or less, but never outside of what was asked for.
         let (shortest, longest) = ((base * 3 / 4).max(min), (base * 5 / 4).min(max));
-        let delay = shortest + longest.saturating_sub(shortest).mul_f64(self.roll());
+        let delay = shortest + longest.saturating_sub(shortest).mul_f64(self.dice.roll());
         let limit = Some(limit).filter(|limit| *limit > 0);
         Some(Attempt { delay, in_a_row: self.in_a_row, limit })
-    }
-
-    /// A number from 0 up to 1 (SplitMix64, Steele et al. 2014).
-    fn roll(&mut self) -> f64 {
-        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.dice ^ (self.dice >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 32) as f64 / 2_f64.powi(32)
     }
 }
 

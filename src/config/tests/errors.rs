@@ -277,10 +277,7 @@ fn every_error_of_the_file_has_its_text() {
             "cannot use drain-delay (PATH:3): no such key, the nearest is drain_delay".to_owned(),
         ),
         ("config = 'x'", "cannot use config (PATH:1): no such key, see castoff --help".to_owned()),
-        (
-            "[[check]]\nname = 'x'",
-            "cannot use check (PATH:1): no such key, see castoff --help".to_owned(),
-        ),
+        ("chekc = 1", "cannot use chekc (PATH:1): no such key, the nearest is check".to_owned()),
         ("sizing = 'go'\nsizing = 'go'", "cannot read PATH:2: duplicate key".to_owned()),
         (
             "log_level = warn",
@@ -345,4 +342,95 @@ fn bytes_that_are_no_text_are_a_path_or_an_error() {
         "castoff: cannot use CASTOFF_SIZING=\"/\\xFF\": expected default, off or a list of go, \
          openmp and python"
     );
+}
+
+#[test]
+fn every_error_of_a_check_has_its_text() {
+    const TARGET: &str = "expected a check such as tcp://host:80, http://host:80/path, \
+                          unix:///path, exec:COMMAND, file:///path?max_age=30s, listen:8080, \
+                          grpc://host:80/service, notify or fd:3";
+    const NAME: &str = "expected a name of a to z, 0 to 9 and -, at most 63 long";
+    const HEADERS: &str =
+        "expected a table of headers for an http:// target, such as { Host = \"app\" }";
+    let table = |keys: &str| format!("[[check]]\nname = 'a'\nlevel = 'ready'\n{keys}");
+    let twice = "[[check]]\nname = 'a'\nlevel = 'ready'\ntarget = 'fd:4'\n";
+    for (content, expected) in [
+        ("check = 5".to_owned(), "cannot use check (PATH:1): expected tables that begin with [[check]]".to_owned()),
+        ("check = [1]".to_owned(), "cannot use check (PATH:1): expected a table".to_owned()),
+        (
+            "\n[[check]]\nname = 'x'\ntarget = 'notify'".to_owned(),
+            "cannot use [[check]] (PATH:2): level is missing, expected live, ready or startup".to_owned(),
+        ),
+        (
+            table("target = 'db:5432'"),
+            format!("cannot use target = 'db:5432' (PATH:4): {TARGET}"),
+        ),
+        (
+            table("target = 'notify'\nperoid = 1"),
+            "cannot use peroid in [[check]] (PATH:5): no such key, the nearest is period".to_owned(),
+        ),
+        (
+            table("target = 'notify'\nperiod = 0"),
+            format!("cannot use period = 0 (PATH:5): {POSITIVE}"),
+        ),
+        (
+            table("target = 'notify'\nfailures = 0"),
+            "cannot use failures = 0 (PATH:5): expected a number from 1 to 1000".to_owned(),
+        ),
+        (
+            table("target = 'notify'\nheaders = { a = 'b' }"),
+            format!("cannot use headers = {{ a = 'b' }} (PATH:5): {HEADERS}"),
+        ),
+        (
+            table("target = 'http://a'\nheaders = { 'a b' = 'b' }"),
+            format!("cannot use headers = {{ 'a b' = 'b' }} (PATH:5): {HEADERS}"),
+        ),
+        (
+            "[[check]]\nname = 'DB'\nlevel = 'live'\ntarget = 'fd:3'".to_owned(),
+            format!(
+                "cannot use name = 'DB' (PATH:2): {NAME}\n\
+                 castoff: cannot use level = 'live' (PATH:3): expected ready or startup for notify and fd:"
+            ),
+        ),
+        (
+            format!("{twice}{twice}"),
+            "cannot use name = \"a\" (PATH:5): another check has that name\n\
+             castoff: cannot use target = \"fd:4\" of the check a: another check has that descriptor"
+                .to_owned(),
+        ),
+        (
+            twice.replace("'a'", "'depends-on-1'"),
+            "cannot use name = \"depends-on-1\" (PATH:1): a check of castoff's own has that name".to_owned(),
+        ),
+    ] {
+        let file = TempFile::new(&content);
+        let expected = format!("castoff: {}", expected.replace("PATH", file.path()));
+        assert_eq!(errors(&["--config", file.path(), "serve"], &[]), expected, "{content}");
+    }
+    for (name, value, expected) in [
+        ("CASTOFF_READY_CHECK", "db:1", TARGET),
+        (
+            "CASTOFF_LIVE_CHECK",
+            "notify",
+            &TARGET.replace("listen:8080, ", "listen:8080 or ").replace(", notify or fd:3", ""),
+        ),
+        (
+            "CASTOFF_DEPENDS_ON",
+            "tcp://a:1,listen:5",
+            "expected checks such as tcp://host:80, http://host:80/path, unix:///path, \
+             exec:COMMAND, file:///path or grpc://host:80/service",
+        ),
+        ("CASTOFF_CHECK_FAILURES", "0", "expected a number from 1 to 1000"),
+        ("CASTOFF_NOTIFY", "maybe", "expected on or off"),
+        (
+            "CASTOFF_WATCHDOG",
+            "0",
+            "expected off or a duration above 0 such as 30s or 1m30s, at most 720h",
+        ),
+    ] {
+        assert_eq!(
+            errors(&["serve"], &[(name, value)]),
+            format!("castoff: cannot use {name}={value:?}: {expected}")
+        );
+    }
 }

@@ -117,9 +117,16 @@ impl Lifecycle {
         self.exit(Cause::GaveUp, now)
     }
 
-    /// Ends before the child was ever started; its hook may have left somebody.
-    fn leave(&mut self, cause: Cause, now: Instant) -> Outcome {
-        if !self.rules.hooks.has_pre_start {
+    /// Before the child was ever started only commands can have been.
+    pub(super) fn may_have_left_somebody(&self) -> bool {
+        let has_hook_run =
+            self.rules.hooks.has_pre_start && !matches!(self.phase, Phase::Waiting { .. });
+        has_hook_run || self.rules.wait.is_some_and(|wait| wait.runs_commands)
+    }
+
+    /// Ends before the child was ever started.
+    pub(super) fn leave(&mut self, cause: Cause, now: Instant) -> Outcome {
+        if !self.may_have_left_somebody() {
             return self.exit(cause, now);
         }
         let until = self.rules.stop_plan.deadline(self.stop.map_or(now, |stop| stop.at));

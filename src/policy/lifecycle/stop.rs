@@ -39,11 +39,14 @@ impl Lifecycle {
         self.has_obeyed |= self.restart.take().is_some() || is_waiting;
         match self.phase {
             Phase::Starting | Phase::Serving if self.child.is_up => self.begin_stop(signal, now),
-            Phase::Preparing | Phase::Starting | Phase::Serving => {
+            Phase::Waiting { .. } | Phase::Preparing | Phase::Starting | Phase::Serving => {
                 // What an unprepared program would have ended with.
                 let code = ExitReason::Signal(signal).code();
                 self.failure = Some(self.rules.exit_map.apply(code));
                 self.has_obeyed = true;
+                if !self.may_have_left_somebody() {
+                    return self.exit(Cause::StopRequested, now);
+                }
                 let until = self.rules.stop_plan.deadline(asked_at).min(now + HOOK_FAREWELL);
                 self.sweep(until, Scope::Everything, Cause::StopRequested, now)
             }

@@ -42,6 +42,7 @@ fn rules(drain: DrainPlan) -> Rules {
         hang_signal: None,
         exit_map: ExitMap::default(),
         stopped_exit_code: None,
+        wait: None,
         hooks: HookRules {
             has_pre_start: false,
             has_pre_stop: false,
@@ -587,4 +588,46 @@ fn mapped_exit_codes_are_replaced() {
     let mut world = World::with(DRAIN, |rules| rules.exit_map.insert(143, 0));
     let end = Event::ChildExited { reason: ExitReason::Signal(Signal::TERM), is_last: true };
     assert_eq!(world.on(end), [Action::Exit(0)]);
+}
+
+fn waiting(runs_commands: bool) -> World {
+    World::with(DRAIN, |rules| {
+        rules.wait = Some(WaitRules { timeout: HOOK_TIMEOUT, runs_commands });
+        rules.hooks.has_pre_start = true;
+    })
+}
+
+#[test]
+fn the_start_waits_for_others_and_then_for_its_hook() {
+    let mut world = waiting(false);
+    assert_eq!((world.said.len(), world.machine.checked()), (0, Checked::Start));
+    assert_eq!(world.on(Event::WaitPassed), [Action::StartHook(Hook::PreStart)]);
+    assert_eq!(world.machine.checked(), Checked::Nothing);
+    assert_eq!(world.on(hook_exited(0, true)), [Action::StartChild]);
+    assert_eq!(world.machine.checked(), Checked::Child);
+    // That was that.
+    assert_eq!(world.on(Event::WaitPassed), []);
+    world.on(Event::ChildReady);
+    assert_eq!(world.machine.checked(), Checked::Child);
+    world.on(stop());
+    assert_eq!(world.machine.checked(), Checked::Nothing);
+}
+
+#[test]
+fn a_wait_that_takes_too_long_ends_castoff() {
+    let mut world = waiting(false);
+    assert_eq!(world.step(), Some(vec![Action::Exit(CASTOFF_FAILED)]));
+    assert_eq!(world.now - world.start, HOOK_TIMEOUT);
+    let mut world = waiting(true);
+    let told = [Signal::TERM, Signal::CONT].map(|s| Action::SignalTree(s, Scope::Everything));
+    assert_eq!(world.step(), Some(told.to_vec()));
+    assert_eq!(world.on(Event::TreeGone), [Action::Exit(CASTOFF_FAILED)]);
+}
+
+#[test]
+fn a_stop_ends_the_wait_at_once() {
+    assert_eq!(waiting(false).on(stop()), [Action::Exit(128 + 15)]);
+    let mut world = waiting(true);
+    assert_eq!(world.on(stop()).len(), 2);
+    assert_eq!(world.on(Event::TreeGone), [Action::Exit(128 + 15)]);
 }

@@ -18,6 +18,8 @@ use crate::policy::traffic::Look;
 /// twice, and any event after the end, changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// Everything that the start waits for has passed.
+    WaitPassed,
     /// The child's program runs.
     ChildStarted,
     /// It could not be run, and this is the code that says why.
@@ -60,6 +62,16 @@ pub(crate) enum Scope {
     Descendants,
 }
 
+/// Whose checks are to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checked {
+    Nothing,
+    /// What the start waits for.
+    Start,
+    /// The child, and what it depends on.
+    Child,
+}
+
 /// What the machine tells the shell to do, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -99,6 +111,7 @@ pub(crate) enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     ChildReady,
+    WaitTimedOut,
     PreStartFailed,
     StartFailed,
     StopRequested,
@@ -116,6 +129,7 @@ impl Cause {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::ChildReady => "child_ready",
+            Self::WaitTimedOut => "wait_timed_out",
             Self::PreStartFailed => "pre_start_failed",
             Self::StartFailed => "start_failed",
             Self::StopRequested => "stop_requested",
@@ -188,6 +202,15 @@ impl ChildEnd {
     }
 }
 
+/// How the start waits for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WaitRules {
+    /// How long at most; not 0.
+    pub(crate) timeout: Duration,
+    /// Some of its checks are commands, which may leave processes behind.
+    pub(crate) runs_commands: bool,
+}
+
 /// What the machine has to know from the settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
@@ -198,6 +221,8 @@ pub(crate) struct Rules {
     pub(crate) hang_signal: Option<Signal>,
     pub(crate) exit_map: ExitMap,
     pub(crate) stopped_exit_code: Option<u8>,
+    /// `None`: the start waits for nothing.
+    pub(crate) wait: Option<WaitRules>,
     pub(crate) hooks: HookRules,
     pub(crate) restart: RestartRules,
     /// For the jitter of restarts; see `Backoff::new`.

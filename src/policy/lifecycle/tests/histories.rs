@@ -26,6 +26,7 @@ fn any_chance() -> impl Strategy<Value = Chance> {
     let code = prop_oneof![Just(0_u8), Just(1), any::<u8>()];
     let event = prop_oneof![
         3 => Just(Event::ChildReady),
+        3 => Just(Event::WaitPassed),
         3 => prop_oneof![Just(Signal::TERM), Just(Signal::INT)].prop_map(Event::StopRequested),
         1 => Just(Event::DeadlineReached),
         1 => any::<bool>().prop_map(|has_job_control| stopped(Signal::TSTP, has_job_control)),
@@ -49,17 +50,21 @@ fn any_rules() -> impl Strategy<Value = Rules> {
         1 => Just(Restart::OnFailure),
         1 => Just(Restart::Always),
     ];
-    (drain, any::<[bool; 4]>(), restart, 0_u32..3, any::<u64>()).prop_map(
+    let wait = prop::option::of((1_u64..5000, any::<bool>()));
+    (drain, any::<[bool; 4]>(), restart, 0_u32..3, any::<u64>(), wait).prop_map(
         |(
             (delay, more, quiet),
             [pre_start, pre_stop, post_stop, has_hang],
             restart,
             limit,
             seed,
+            wait,
         )| {
             let ms = Duration::from_millis;
             let drain = DrainPlan { delay: ms(delay), max: ms(delay + more), quiet: ms(quiet) };
             let mut rules = rules(drain);
+            rules.wait = wait
+                .map(|(timeout, runs_commands)| WaitRules { timeout: ms(timeout), runs_commands });
             rules.hooks.has_pre_start = pre_start;
             rules.hooks.has_pre_stop = pre_stop;
             rules.hooks.has_post_stop = post_stop;
@@ -86,13 +91,14 @@ struct Populated {
 
 impl Populated {
     fn new(rules: Rules, start_failures: Vec<u8>) -> Self {
+        let has_others = rules.wait.is_some_and(|wait| wait.runs_commands);
         let world = World::of(rules, start_failures);
         let mut populated = Self {
             world,
             seen: 0,
             has_child: false,
             has_hook: false,
-            has_others: false,
+            has_others,
             stops: 0,
             stopped_at: None,
             begun_at: None,
@@ -151,7 +157,7 @@ impl Populated {
             Event::ChildReady | Event::ChildStopped { .. } | Event::ChildContinued => {
                 self.has_child.then_some(event)
             }
-            Event::StopRequested(_) | Event::DeadlineReached => Some(event),
+            Event::StopRequested(_) | Event::DeadlineReached | Event::WaitPassed => Some(event),
             _ => None,
         }
     }
@@ -259,6 +265,7 @@ fn walked() -> BTreeSet<(String, String, String)> {
     let ms = Duration::from_millis;
     let busy = Look { is_busy: true, ..QUIET };
     let events = [
+        Event::WaitPassed,
         Event::ChildReady,
         stop(),
         exited(0, false),
@@ -281,6 +288,9 @@ fn walked() -> BTreeSet<(String, String, String)> {
     let mut seen = BTreeSet::new();
     for _ in 0..60_000 {
         let mut rules = rules(drains[dice.below(drains.len())]);
+        let timeout = ms(5000);
+        rules.wait = [None, None, Some(true), Some(false)][dice.below(4)]
+            .map(|runs_commands| WaitRules { timeout, runs_commands });
         rules.hooks.has_pre_start = dice.below(2) == 0;
         rules.hooks.has_pre_stop = dice.below(2) == 0;
         rules.hooks.has_post_stop = dice.below(2) == 0;
