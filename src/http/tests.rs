@@ -174,8 +174,8 @@ fn the_answers_follow_the_status() {
     assert_eq!(client.reply().body, "ok");
     server.status.send_modify(|status| {
         status.phase = PhaseName::Draining;
-        status.is_stop_requested = true;
-        status.is_ready = false;
+        status.stop_requested_at = Some(std::time::Instant::now());
+        status.takes_traffic = false;
     });
     client.send(PROBE);
     let reply = client.reply();

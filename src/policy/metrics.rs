@@ -5,8 +5,8 @@
 //! with `# EOF`. A metric whose source is missing is left out: a limit of 0
 //! and no limit are not the same.
 
+use super::checks::{BOUNDS, CheckReport, Durations};
 use super::exit::ExitReason;
-use super::health;
 use super::status::{PhaseName, SignalCounts, Status, Usage};
 use std::fmt::Display;
 
@@ -66,8 +66,8 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
         let is_in = u8::from(phase == status.phase);
         page.labelled("castoff_phase", Kind::Gauge, "phase", phase.as_str(), is_in);
     }
-    page.gauge("castoff_ready", "1 while /readyz passes.", Some(u8::from(status.is_ready)));
-    page.gauge("castoff_live", "1 while /livez passes.", Some(u8::from(health::is_live(status))));
+    page.gauge("castoff_ready", "1 while /readyz passes.", Some(u8::from(status.is_ready())));
+    page.gauge("castoff_live", "1 while /livez passes.", Some(u8::from(status.is_live())));
     page.gauge("castoff_child_up", "1 while the child runs.", Some(u8::from(status.child_is_up)));
     page.gauge(
         "castoff_child_start_time_seconds",
@@ -109,6 +109,7 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
         "Connections that came although the child had been told to stop.",
         Some(status.late_connections),
     );
+    page.checks(&status.checks);
     page.gauge(
         "castoff_cpu_limit_cores",
         "CPUs that the container may use.",
@@ -151,6 +152,7 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
 enum Kind {
     Gauge,
     Counter,
+    Histogram,
     Info,
 }
 
@@ -158,7 +160,8 @@ impl Kind {
     /// What a sample's name has that the family's name in OpenMetrics has not.
     fn suffix(self) -> &'static str {
         match self {
-            Self::Gauge => "",
+            // A histogram's samples have one each.
+            Self::Gauge | Self::Histogram => "",
             Self::Counter => "_total",
             Self::Info => "_info",
         }
@@ -167,6 +170,7 @@ impl Kind {
     fn as_str(self, format: Format) -> &'static str {
         match (self, format) {
             (Self::Counter, _) => "counter",
+            (Self::Histogram, _) => "histogram",
             (Self::Info, Format::OpenMetrics) => "info",
             (Self::Gauge, _) | (Self::Info, Format::Text) => "gauge",
         }
@@ -237,6 +241,45 @@ impl Page {
             self.labelled(name, Kind::Counter, "signal", signal, count);
         }
     }
+
+    fn checks(&mut self, checks: &[CheckReport]) {
+        const UP: &str = "castoff_check_up";
+        const DURATION: &str = "castoff_check_duration_seconds";
+        if !checks.is_empty() {
+            self.family(UP, Kind::Gauge, "1 while the check passes.");
+        }
+        for check in checks {
+            let (labels, is_up) = (labels_of(check), u8::from(check.is_up));
+            self.text.push_str(&format!("{UP}{{{labels}}} {is_up}\n"));
+        }
+        let timed = || checks.iter().filter_map(|check| Some((check, check.durations?)));
+        if timed().next().is_some() {
+            self.family(DURATION, Kind::Histogram, "How long each run of the check took.");
+        }
+        for (check, durations) in timed() {
+            self.histogram(DURATION, &labels_of(check), &durations);
+        }
+    }
+
+    fn histogram(&mut self, name: &str, labels: &str, durations: &Durations) {
+        let cumulative = durations.cumulative();
+        for (nth, count) in cumulative.iter().enumerate() {
+            let le = match (BOUNDS.get(nth), self.format) {
+                (None, _) => "+Inf".to_owned(),
+                (Some(bound), Format::Text) => bound.to_string(),
+                // Its canonical numbers have a point: 1.0.
+                (Some(bound), Format::OpenMetrics) => format!("{bound:?}"),
+            };
+            self.text.push_str(&format!("{name}_bucket{{{labels},le=\"{le}\"}} {count}\n"));
+        }
+        let (sum, count) = (durations.sum().as_secs_f64(), cumulative.last().copied());
+        self.text.push_str(&format!("{name}_sum{{{labels}}} {sum}\n"));
+        self.text.push_str(&format!("{name}_count{{{labels}}} {}\n", count.unwrap_or_default()));
+    }
+}
+
+fn labels_of(check: &CheckReport) -> String {
+    format!("check=\"{}\",level=\"{}\"", check.name, check.level.as_str())
 }
 
 #[cfg(test)]
