@@ -18,4 +18,5 @@ pub(crate) mod runtime_env;
 pub(crate) mod signal;
 pub(crate) mod status;
 pub(crate) mod stop_plan;
+pub(crate) mod timeline;
 pub(crate) mod traffic;
