@@ -5,6 +5,7 @@
 //! with `# EOF`. A metric whose source is missing is left out: a limit of 0
 //! and no limit are not the same.
 
+use super::accept::{Range, ranges};
 use super::checks::{BOUNDS, CheckReport, Durations};
 use super::exit::ExitReason;
 use super::status::{PhaseName, SignalCounts, Status, Usage};
@@ -25,19 +26,7 @@ impl Format {
     pub(crate) fn from_accept(accept: &str) -> Self {
         let mut open_metrics = 0.0_f32;
         let mut text = 0.0_f32;
-        for range in accept.split(',') {
-            let mut parts = range.split(';').map(str::trim);
-            let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let (mut version, mut quality) = ("", Some(1.0));
-            for (key, value) in parts.filter_map(|part| part.split_once('=')) {
-                let value = value.trim().trim_matches('"');
-                match key.trim().to_ascii_lowercase().as_str() {
-                    "version" => version = value,
-                    "q" => quality = value.parse().ok().filter(|q| (0.0..=1.0).contains(q)),
-                    _ => {}
-                }
-            }
-            let Some(quality) = quality else { continue };
+        for Range { media_type, version, quality } in ranges(accept) {
             match (media_type.as_str(), version) {
                 ("application/openmetrics-text", "" | "1.0.0") => {
                     open_metrics = open_metrics.max(quality);
