@@ -1,5 +1,5 @@
 //! The endpoints: accepts connections, bounds what each may cost, and answers
-//! with what `policy::health` and `policy::metrics` decide.
+//! with what `policy::health`, `policy::metrics` and `policy::statusz` decide.
 //!
 //! It runs on the supervisor's own thread, so that an answer proves that the
 //! loop turns. Nothing here may block, hold a lock across an await, or let a
@@ -7,10 +7,12 @@
 
 mod listen;
 mod route;
+mod statusz;
 
 pub(crate) use listen::{bind, bind_any};
 
 use crate::policy::status::{Status, Usage};
+use crate::policy::statusz::About;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -74,11 +76,12 @@ pub(crate) async fn serve(
     listener: std::net::TcpListener,
     connections_max: usize,
     status: watch::Receiver<Status>,
+    about: About,
     usage: impl Fn() -> Usage + 'static,
     accepted: Rc<Cell<u64>>,
 ) -> io::Result<Infallible> {
     let listener = TcpListener::from_std(listener)?;
-    let endpoints = Rc::new(Endpoints::new(status, usage));
+    let endpoints = Rc::new(Endpoints::new(status, about, usage));
     let mut connections = Connections { open: VecDeque::new(), max: connections_max };
     loop {
         match listener.accept().await {

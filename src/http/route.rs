@@ -1,24 +1,29 @@
 //! One request in, one response out. What the response says is decided in
 //! `policy`; here are methods, status codes and headers.
 
+use super::statusz;
+use crate::policy::accept;
 use crate::policy::health::{self, Verdict};
 use crate::policy::metrics::{self, Format};
 use crate::policy::status::{Status, Usage};
+use crate::policy::statusz::{About, text as statusz_text};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// What the endpoints tell of.
 pub(super) struct Endpoints<F> {
     status: watch::Receiver<Status>,
+    about: About,
     usage: F,
 }
 
 impl<F: Fn() -> Usage> Endpoints<F> {
-    pub(super) fn new(status: watch::Receiver<Status>, usage: F) -> Self {
-        Self { status, usage }
+    pub(super) fn new(status: watch::Receiver<Status>, about: About, usage: F) -> Self {
+        Self { status, about, usage }
     }
 
     /// The response to a request, whose body is never looked at. It has a body
@@ -33,14 +38,17 @@ impl<F: Fn() -> Usage> Endpoints<F> {
         }
         match request.uri().path() {
             "/metrics" => {
-                let format = Format::from_accept(&accept(request.headers()));
+                let format = Format::from_accept(&accepted(request.headers()));
                 let usage = (self.usage)();
                 let page = metrics::render(&self.status.borrow(), &usage, format);
-                let mut response = text(StatusCode::OK, page);
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-                response
+                typed(page, format.content_type())
+            }
+            "/statusz" => {
+                let (status, about, now) = (self.status.borrow(), &self.about, Instant::now());
+                if accept::prefers_json(&accepted(request.headers())) {
+                    return typed(statusz::json(&status, about, now), "application/json");
+                }
+                text(StatusCode::OK, statusz_text(&status, about, now))
             }
             path => {
                 let query = request.uri().query().unwrap_or_default();
@@ -73,8 +81,15 @@ fn text(code: StatusCode, body: String) -> Response<Full<Bytes>> {
     response
 }
 
+/// A page of another type than plain text.
+fn typed(page: String, content_type: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, page);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
 /// All Accept headers as one. What is not text asks for nothing.
-fn accept(headers: &HeaderMap) -> String {
+fn accepted(headers: &HeaderMap) -> String {
     let values = headers.get_all(header::ACCEPT).iter();
     values.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",")
 }
