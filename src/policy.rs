@@ -7,6 +7,7 @@
 pub(crate) mod checks;
 pub(crate) mod drain;
 pub(crate) mod exit;
+pub(crate) mod grpc_health;
 pub(crate) mod health;
 pub(crate) mod hooks;
 pub(crate) mod late;
