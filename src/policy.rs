@@ -9,6 +9,7 @@ pub(crate) mod checks;
 pub(crate) mod dice;
 pub(crate) mod drain;
 pub(crate) mod exit;
+pub(crate) mod grpc_health;
 pub(crate) mod health;
 pub(crate) mod hooks;
 pub(crate) mod late;

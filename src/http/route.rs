@@ -1,14 +1,17 @@
 //! One request in, one response out. What the response says is decided in
 //! `policy`; here are methods, status codes and headers.
 
+use super::grpc;
 use super::statusz;
+use super::streams::Open;
 use crate::policy::accept;
+use crate::policy::grpc_health::Method as Call;
 use crate::policy::health::{self, Verdict};
 use crate::policy::metrics::{self, Format};
 use crate::policy::status::{Status, Usage};
 use crate::policy::statusz::{About, text as statusz_text};
 use http_body_util::Full;
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use std::time::Instant;
@@ -56,6 +59,33 @@ impl<F: Fn() -> Usage> Endpoints<F> {
                 text(status_code(answer.verdict), answer.body)
             }
         }
+    }
+
+    /// The response over HTTP/2: to a call, or the same as over HTTP/1. The
+    /// stream counts as `open` until it has been sent.
+    pub(super) async fn answer_http2(
+        &self,
+        request: Request<Incoming>,
+        open: Open,
+    ) -> Response<grpc::Answer> {
+        if request.method() == Method::POST {
+            if grpc::is_call(&request) {
+                return grpc::answer(request, self.status.clone(), open).await;
+            }
+            if Call::at(request.uri().path()).is_some() {
+                return grpc::unsupported(open);
+            }
+        }
+        let mut response = self.answer(&request);
+        if request.method() == Method::HEAD {
+            // hyper keeps the body to itself only over HTTP/1.
+            let length = response.body().size_hint().exact();
+            *response.body_mut() = Full::default();
+            if let Some(length) = length {
+                response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+            }
+        }
+        grpc::page(response, open)
     }
 }
 

@@ -304,7 +304,8 @@ fn garbage_ends_its_own_connection_only() {
     for garbage in [
         &b"\0\0\0\0\r\n\r\n"[..],
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello over TLS\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nGARBAGE\r\n\r\n",
+        b"PRI /livez HTTP/1.1\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET /livez HTTP/9.9\r\n\r\n",
         b"GET /livez HTTP/1.1\r\nContent-Length: many\r\n\r\n",
