@@ -36,7 +36,7 @@ mod end;
 mod stop;
 mod words;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub(crate) use words::{
     Action, Cause, ChildEnd, Drained, Event, Outcome, PhaseChange, Rules, Scope,

@@ -18,6 +18,7 @@ mod health;
 mod hooks;
 mod limits;
 mod logs;
+mod probe;
 mod reaping;
 mod restart;
 mod robustness;
