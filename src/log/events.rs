@@ -79,6 +79,64 @@ pub(crate) fn env_exported(name: &str, value: impl Display, why: impl Display) {
     info!(event = "env_exported", name, %value, %why, "variable exported");
 }
 
+/// The verdict of a check changed. `level_of` is its level, for `level` is that
+/// of the line; `reason` is the true one, which no endpoint tells.
+#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor runs no checks yet"))]
+pub(crate) fn check_changed(
+    check: &str,
+    level_of: &'static str,
+    is_ok: bool,
+    reason: Option<&str>,
+) {
+    const EVENT: &str = "check_changed";
+    if is_ok {
+        info!(event = EVENT, check, level_of, ok = true, reason, "check passes");
+    } else {
+        warn!(event = EVENT, check, level_of, ok = false, reason, "check fails");
+    }
+}
+
+/// A check that the start of the child waits for.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor runs no checks yet"))]
+pub(crate) struct Pending<'a> {
+    pub(crate) check: &'a str,
+    /// Why it failed last; `None`: it has not been run to its end.
+    pub(crate) reason: Option<&'a str>,
+}
+
+/// The child is not started before all of `pending` pass, of which those are
+/// told that fit into a line; after `timeout` castoff gives up.
+#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor runs no checks yet"))]
+pub(crate) fn waiting_for(pending: &[Pending<'_>], elapsed: Duration, timeout: Duration) {
+    let entry = |Pending { check, reason }: &Pending<'_>| {
+        let (check, reason) = (Value::from(*check), Value::from(reason.map(shortened)));
+        format!(r#"{{"check":{check},"reason":{reason}}}"#)
+    };
+    let list = list_of(pending.iter().map(entry));
+    info!(
+        event = "waiting_for",
+        count = pending.len(),
+        list = list.as_bytes(),
+        elapsed_ms = millis(elapsed),
+        timeout_ms = millis(timeout),
+        "start waits for checks"
+    );
+}
+
+/// All that the start of the child waited for passes.
+#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor runs no checks yet"))]
+pub(crate) fn wait_finished(elapsed: Duration) {
+    info!(event = "wait_finished", elapsed_ms = millis(elapsed), "start waits no longer");
+}
+
+/// So that one long reason leaves the others room.
+#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor runs no checks yet"))]
+fn shortened(reason: &str) -> String {
+    const LONGEST: usize = 200;
+    reason.chars().take(LONGEST).collect()
+}
+
 /// The endpoints have no address, and castoff goes on without them.
 pub(crate) fn listen_failed(address: impl Display, cause: impl Display) {
     warn!(event = "listen_failed", %address, %cause, "endpoints not available");
@@ -272,7 +330,11 @@ pub(crate) fn hang_signal_sent(signal: Signal) {
 /// `total` processes outlived their time; `listed` are the first of them, of
 /// which those are told that fit into a line.
 pub(crate) fn survivors(total: usize, listed: &[Survivor<'_>]) {
-    let list = list_of(listed);
+    let entry = |Survivor { pid, command, state }: &Survivor<'_>| {
+        let (command, state) = (Value::from(*command), Value::from(state.to_string()));
+        format!(r#"{{"pid":{pid},"command":{command},"state":{state}}}"#)
+    };
+    let list = list_of(listed.iter().map(entry));
     warn!(
         event = "survivors",
         count = total,
@@ -281,16 +343,15 @@ pub(crate) fn survivors(total: usize, listed: &[Survivor<'_>]) {
     );
 }
 
-/// As JSON, as many as fit.
-fn list_of(survivors: &[Survivor<'_>]) -> String {
+/// As a JSON array, as many of these values as fit.
+fn list_of(entries: impl Iterator<Item = String>) -> String {
     let mut list = String::from("[");
-    for Survivor { pid, command, state } in survivors {
+    for entry in entries {
         let comma = if list.len() > 1 { "," } else { "" };
-        let (command, state) = (Value::from(*command), Value::from(state.to_string()));
-        let entry = format!(r#"{comma}{{"pid":{pid},"command":{command},"state":{state}}}"#);
-        if list.len() + entry.len() >= LIST_MAX {
+        if list.len() + comma.len() + entry.len() >= LIST_MAX {
             break;
         }
+        list.push_str(comma);
         list.push_str(&entry);
     }
     list.push(']');
