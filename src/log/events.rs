@@ -98,7 +98,6 @@ pub(crate) fn check_changed(
 
 /// A check that the start of the child waits for.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor runs no checks yet"))]
 pub(crate) struct Pending<'a> {
     pub(crate) check: &'a str,
     /// Why it failed last; `None`: it has not been run to its end.
@@ -131,7 +130,6 @@ pub(crate) fn wait_finished(elapsed: Duration) {
 }
 
 /// So that one long reason leaves the others room.
-#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor runs no checks yet"))]
 fn shortened(reason: &str) -> String {
     const LONGEST: usize = 200;
     reason.chars().take(LONGEST).collect()
