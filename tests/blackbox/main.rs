@@ -19,6 +19,7 @@ mod health;
 mod hooks;
 mod limits;
 mod logs;
+mod probe;
 mod reaping;
 mod restart;
 mod robustness;
