@@ -14,6 +14,7 @@
 mod cli;
 mod drain;
 mod exit_code;
+mod grpc;
 mod health;
 mod hooks;
 mod limits;
