@@ -13,9 +13,13 @@ pub(crate) mod late;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
 pub(crate) mod metrics;
+#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor does not listen yet"))]
+pub(crate) mod notify;
 pub(crate) mod restart;
 pub(crate) mod runtime_env;
 pub(crate) mod signal;
 pub(crate) mod status;
 pub(crate) mod stop_plan;
 pub(crate) mod traffic;
+#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor does not listen yet"))]
+pub(crate) mod watchdog;
