@@ -13,7 +13,10 @@ pub(crate) mod late;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
 pub(crate) mod metrics;
-#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor does not listen yet"))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the supervisor does not listen yet")
+)]
 pub(crate) mod notify;
 pub(crate) mod restart;
 pub(crate) mod runtime_env;
