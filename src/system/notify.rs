@@ -8,7 +8,6 @@
 
 mod forwarder;
 
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -21,6 +20,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::PassCred;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
@@ -118,7 +118,7 @@ impl NotifySocket {
     pub(crate) async fn readable(&self) {
         if self.socket.readable().await.is_err() {
             // The runtime ends.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         tokio::task::yield_now().await;
     }
@@ -234,33 +234,42 @@ impl Home {
         // Fresh: neither a link nor a directory of somebody else's is taken.
         let path = parent.join(format!("castoff-{:016x}", RandomState::new().hash_one(0)));
         DirBuilder::new().mode(0o700).create(&path)?;
-        let identity = Self::open(&path).and_then(|directory| identity(&directory));
+        let identity = open(&path).and_then(|directory| identity(&directory));
         let identity = identity.inspect_err(|_| drop(fs::remove_dir(&path)))?;
         Ok(Self { path, identity, maker: std::process::id() })
     }
 
-    fn open(path: &Path) -> io::Result<File> {
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        OpenOptions::new().read(true).custom_flags(flags).open(path)
+    /// The directory itself, whatever its path leads to by now.
+    fn directory(&self) -> io::Result<File> {
+        let directory = open(&self.path)?;
+        let is_same = identity(&directory)? == self.identity;
+        is_same.then_some(directory).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Gives the socket its path. The modes are set by `chmod`: a umask may take
+    /// Gives the socket its path. The modes are set after that: a umask may take
     /// too much, and is not to be changed, since the child inherits it.
     fn bind(&self, socket: &OwnedFd, access: Access) -> io::Result<String> {
         let path = self.path.join(NAME);
         let text = path.to_str().filter(|text| text.starts_with('/'));
         let address = text.ok_or(io::ErrorKind::InvalidInput)?.to_owned();
         let (for_directory, for_socket) = match access {
-            Access::OwnUser => (0o700, 0o600),
+            Access::OwnUser => (0o700, Mode::from_bits_truncate(0o600)),
             // Passed through, not listed.
-            Access::Everybody => (0o711, 0o666),
+            Access::Everybody => (0o711, Mode::from_bits_truncate(0o666)),
         };
-        fs::set_permissions(&self.path, Permissions::from_mode(0o700))?;
+        // Not by their paths: nobody else can put a link into the directory, but
+        // perhaps one in its place.
+        let directory = self.directory()?;
         bind(socket.as_raw_fd(), &UnixAddr::new(&path)?)?;
-        fs::set_permissions(&path, Permissions::from_mode(for_socket))?;
-        fs::set_permissions(&self.path, Permissions::from_mode(for_directory))?;
+        fchmodat(&directory, NAME, for_socket, FchmodatFlags::FollowSymlink)?;
+        directory.set_permissions(Permissions::from_mode(for_directory))?;
         Ok(address)
     }
+}
+
+fn open(directory: &Path) -> io::Result<File> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    OpenOptions::new().read(true).custom_flags(flags).open(directory)
 }
 
 fn identity(file: &File) -> io::Result<(u64, u64)> {
@@ -272,10 +281,9 @@ impl Drop for Home {
         if self.maker != std::process::id() {
             return;
         }
-        let Ok(directory) = Self::open(&self.path) else { return };
-        if identity(&directory).is_ok_and(|identity| identity == self.identity) {
-            let _ = unlinkat(&directory, OsStr::new(NAME), UnlinkatFlags::NoRemoveDir);
-            // Of a link or a directory that is not empty nothing is removed.
+        if let Ok(directory) = self.directory() {
+            let _ = unlinkat(&directory, NAME, UnlinkatFlags::NoRemoveDir);
+            // Neither a link nor a directory that is not empty is removed.
             let _ = fs::remove_dir(&self.path);
         }
     }

@@ -97,7 +97,9 @@ impl Message {
 
 /// What makes no sense leaves what was there.
 fn set<T>(field: &mut Option<T>, value: Option<T>) {
-    *field = value.or(field.take());
+    if value.is_some() {
+        *field = value;
+    }
 }
 
 /// Digits and nothing else, not even a sign.

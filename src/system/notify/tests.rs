@@ -1,5 +1,6 @@
 //! Real sockets, and real processes that send to them.
 
+use std::ffi::OsStr;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -348,7 +349,7 @@ async fn the_first_directory_that_can_be_used_is_taken() {
 async fn only_the_file_system_of_the_root_is_private() {
     let of = |path: &str| NotifySocket::open(&[Path::new(path)], Access::OwnUser).unwrap();
     assert!(!NotifySocket::open(&[], Access::OwnUser).unwrap().is_private());
-    for directory in ["/run", "/tmp", "/dev/shm"] {
+    for directory in CANDIDATES {
         let socket = of(directory);
         let is_path = socket.address().starts_with(directory);
         assert_eq!(socket.is_private(), is_path && is_on_root(Path::new(directory)), "{directory}");
