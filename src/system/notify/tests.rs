@@ -7,7 +7,6 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net;
 use std::os::unix::process::CommandExt;
-use std::time::Duration;
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -206,7 +205,10 @@ async fn descriptors_are_closed_by_the_receipt_and_not_before() {
     let barrier = received(&socket).await;
     assert_eq!((&*barrier.bytes, barrier.had_descriptors), (&b"BARRIER=1"[..], true));
     assert!(barrier.pid > 0, "the sender is known whatever came with it");
-    assert!(is_closed());
+    // A process that another test has just forked may have it open still.
+    while !is_closed() {
+        std::thread::yield_now();
+    }
 }
 
 const IN_OWN_NAMESPACE: &str = "NOTIFY_TEST_IN_OWN_NAMESPACE";
@@ -263,24 +265,23 @@ async fn a_flood_leaves_others_their_turns() {
     let socket = NotifySocket::open(&[], Access::OwnUser).unwrap();
     let sender = connected(socket.address());
     let flood = std::thread::spawn(move || while sender.send(b"WATCHDOG=1").is_ok() {});
-    let turns = async {
+    received(&socket).await;
+    let others = async {
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let mut turns = std::pin::pin!(turns);
-    let mut count = 0;
+    let mut others = std::pin::pin!(others);
+    // It would go on for ever.
     loop {
         tokio::select! {
             biased;
             () = socket.readable() => {
-                count += (0..TURN).map_while(|_| socket.receive()).count();
+                (0..TURN).map_while(|_| socket.receive()).for_each(drop);
             }
-            () = &mut turns => break,
+            () = &mut others => break,
         }
     }
-    assert!(count > 0);
     drop(socket);
     flood.join().unwrap();
 }
@@ -423,7 +424,14 @@ async fn what_is_forwarded_arrives_from_castoff_itself() {
         let full = (0..100_000).find_map(|_| forwarder.send("STATUS=x\n").err());
         assert_eq!(full, Some(Errno::EAGAIN));
         drop(socket);
-        assert!(matches!(forwarder.send("STOPPING=1\n"), Err(Errno::ECONNREFUSED | Errno::ENOENT)));
+        // A process that another test has just forked may have it open still.
+        let error = loop {
+            match forwarder.send("STOPPING=1\n").unwrap_err() {
+                Errno::EAGAIN => std::thread::yield_now(),
+                error => break error,
+            }
+        };
+        assert!(matches!(error, Errno::ECONNREFUSED | Errno::ENOENT), "{error}");
     }
 }
 
