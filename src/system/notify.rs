@@ -25,7 +25,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
-pub(crate) use forwarder::{Forwarder, Unreachable};
+pub(crate) use forwarder::Forwarder;
 
 use crate::policy::notify::DATAGRAM_MAX;
 

@@ -161,7 +161,6 @@ pub(crate) fn kinship(proc_root: &Path, pid: i32) -> Kinship {
 
 /// Whether a process may stand in for the child: it is below castoff and alive.
 /// Only while castoff can see it: nothing keeps a grandchild from ending later.
-#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor does not listen yet"))]
 pub(crate) fn is_living_descendant(proc_root: &Path, pid: i32) -> bool {
     let Some(proc) = Proc::own(proc_root) else { return false };
     kinship(proc_root, pid) == Kinship::Descendant

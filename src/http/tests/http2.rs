@@ -129,7 +129,7 @@ fn both_protocols_have_one_port() {
     client.send(&call(3, "Check"));
     assert_eq!(client.until(DATA).payload, IS_SERVING);
     assert_eq!(server.probe("/readyz").body, "ok");
-    server.status.send_modify(|status| status.is_ready = false);
+    server.status.send_modify(|status| status.takes_traffic = false);
     client.send(&call(5, "Check"));
     let data = client.until(DATA);
     assert_eq!((data.stream, &data.payload[..]), (5, IS_NOT_SERVING));
@@ -186,7 +186,7 @@ fn a_watch_tells_the_state_and_each_change_of_it() {
         server.status.send_modify(|status| status.restarts += 1);
         client.send(&frame(PING, 0, 0, &[7; 8]));
         client.until(PING);
-        server.status.send_modify(|status| status.is_ready = is_ready);
+        server.status.send_modify(|status| status.takes_traffic = is_ready);
         assert_eq!(client.until(DATA).payload, told);
     }
 }
@@ -200,7 +200,7 @@ fn a_watcher_that_does_not_read_is_told_the_newest() {
     client.send(&[PREFACE, &frame(SETTINGS, 0, 0, &no_window), &call(1, "Watch")].concat());
     client.until(HEADERS);
     for count in 0..1001 {
-        server.status.send_modify(|status| status.is_ready = count % 2 == 1);
+        server.status.send_modify(|status| status.takes_traffic = count % 2 == 1);
         assert_eq!(server.probe("/livez").body, "ok");
     }
     client.send(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 4, 0]));

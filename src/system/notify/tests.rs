@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
+use super::forwarder::Unreachable;
 use super::*;
 use crate::policy::notify::{Kinship, is_believed};
 use crate::system::tree;
