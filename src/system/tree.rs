@@ -27,7 +27,7 @@ const WALKS: usize = 16;
 
 /// How many generations below castoff a process is found: each costs the loop
 /// some microseconds, and whoever is down there may ask for it again and again.
-const GENERATIONS: usize = 128;
+const GENERATIONS: usize = 64;
 
 /// How often a climb is begun anew for ancestors that ended during it.
 const CLIMBS: usize = 4;
