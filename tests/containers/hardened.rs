@@ -64,6 +64,30 @@ fn the_drain_sees_the_traffic() {
     assert!(drained["waited_ms"].as_u64() >= Some(500), "{drained}");
 }
 
+/// From scratch: names without the C library's modules, a socket without a
+/// directory, and a probe without a shell.
+#[test]
+fn it_is_checked_notified_and_probed() {
+    let container = Container::of(Image::Scratch)
+        .published()
+        .option("--add-host=neighbour:127.0.0.1")
+        .env("CASTOFF_NOTIFY", "on")
+        .env("CASTOFF_CHECK_PERIOD", "100ms")
+        .env("CASTOFF_DEPENDS_ON", "http://neighbour:9911/livez,grpc://neighbour:9911/live")
+        .env("CASTOFF_LIVE_CHECK", "exec:/castoff probe live");
+    let container = LOCKED.into_iter().fold(container, Container::option);
+    let container = container.child(["/notifier", "wait:300", "READY=1", "STATUS=at work"]);
+    let mut container = container.start();
+    container.until_serving();
+    container.stdout.wait_for_line("STATUS=at work");
+    container.podman_until("exec", ["/castoff", "probe"]);
+    let page = container.get("/statusz").body;
+    assert!(page.contains("at work") && page.contains("depends-on-2"), "{page}");
+    assert_eq!(container.get("/livez/live-check").status, 200);
+    container.stop(10);
+    assert_eq!(container.code(), 0);
+}
+
 #[test]
 fn nothing_that_the_child_inherits_is_changed() {
     let container = Container::of(Image::Scratch).child(["/print_env"]);

@@ -121,6 +121,10 @@ pub(crate) enum Image {
     Busybox,
 }
 
+/// What every image has besides castoff.
+const EXAMPLES: [&str; 7] =
+    ["forker", "graceful", "notifier", "print_env", "print_signals", "server", "stubborn"];
+
 impl Image {
     /// Its name, once it has been built.
     #[track_caller]
@@ -152,7 +156,7 @@ impl Image {
         if self == Self::Busybox {
             copy(Path::new("/bin/busybox"), "busybox");
         }
-        for name in ["forker", "graceful", "print_env", "print_signals", "server", "stubborn"] {
+        for name in EXAMPLES {
             copy(Path::new(&example(name)), name);
             if self != Self::Example {
                 let _ = writeln!(dockerfile, "COPY {name} /{name}");
@@ -282,6 +286,15 @@ impl Running {
     #[track_caller]
     pub(crate) fn podman<const N: usize>(&self, command: &str, args: [&str; N]) -> String {
         podman_ok([&[command, &self.name], args.as_slice()].concat())
+    }
+
+    /// Repeats a command of podman about it until that succeeds.
+    #[track_caller]
+    pub(crate) fn podman_until<const N: usize>(&self, command: &str, args: [&str; N]) {
+        wait_until(&format!("podman {command} succeeds"), || {
+            let status = podman().arg(command).arg(&self.name).args(args).status();
+            status.is_ok_and(|status| status.success()).then_some(())
+        });
     }
 
     /// Asks its endpoints through the published port.
