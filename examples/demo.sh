@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # castoff's main job, on a real program that knows nothing of it: Python's web
-# server. Builds castoff, starts the server below it, asks the probes, requests
-# a stop, and goes on asking for a while as a load balancer does that learns of it
+# server. Builds castoff, starts the server below it, asks the probes as soon as
+# castoff sees that the server listens, requests a stop, and goes on asking for a while as a load balancer does that learns of it
 # late: the drain ends when the traffic has. Needs Rust and python3; loopback only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,16 +37,16 @@ await() {
 }
 
 echo
-drain=(--drain-delay 1s --drain-max 8s)
-echo "\$ castoff ${drain[*]} --health-listen 127.0.0.1:9911 -- python3 -m http.server 8080"
-"$castoff" "${drain[@]}" --health-listen 127.0.0.1:9911 -- \
+options=(--ready-check listen:8080 --drain-delay 1s --drain-max 8s)
+echo "\$ castoff ${options[*]} --health-listen 127.0.0.1:9911 -- python3 -m http.server 8080"
+"$castoff" "${options[@]}" --health-listen 127.0.0.1:9911 -- \
   python3 -u -m http.server 8080 --bind 127.0.0.1 --directory "$site" >"$log" 2>&1 &
 pid=$!
 await '"to":"serving"'
-await 'Serving HTTP'
 get 8080 /
-get 9911 /readyz
-get 9911 '/livez?verbose'
+get 9911 '/readyz?verbose'
+get 9911 /livez
+"$castoff" probe && echo "  castoff probe -> 0"
 
 echo
 echo "\$ kill -TERM castoff      # as a platform does; requests still come for 2 s"

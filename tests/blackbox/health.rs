@@ -9,13 +9,14 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::IntoRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::getuid;
 use socket2::{Domain, Socket, Type};
 
 use crate::support::probe::{self, Answer};
+use crate::support::wait_until::PATIENCE;
 use crate::support::{
     Castoff, Ended, Place, Running, Scratch, example, in_both_places, process, wait_until,
 };
@@ -295,6 +296,41 @@ fn every_answer_has_the_headers_of_the_contract() {
         assert_eq!(header(&answer, "cache-control"), "no-cache, no-store", "{target}");
         assert_eq!(header(&answer, "content-length"), answer.body.len().to_string(), "{target}");
     }
+}
+
+/// kubernetes/pkg/probe/http: a connection for each probe, its own headers, no
+/// keep-alive, SO_LINGER of a second, 10 KiB of the body, one second for it all.
+#[test]
+fn the_kubelets_probes_are_answered() {
+    let castoff = Castoff::new(Place::Pid1)
+        .env("CASTOFF_DEPENDS_ON", "tcp://127.0.0.1:1")
+        .script("exec sleep 600")
+        .start();
+    castoff.until_serving();
+    for (path, status) in [("/livez", 200), ("/readyz", 503), ("/startupz", 200)] {
+        for _ in 0..20 {
+            let begun = Instant::now();
+            let mut stream = TcpStream::connect(castoff.address()).expect("it listens");
+            let socket = socket2::SockRef::from(&stream);
+            socket.set_linger(Some(Duration::from_secs(1))).expect("an option");
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: 10.1.2.3:9911\r\nUser-Agent: kube-probe/1.34\r\n\
+                 Accept: */*\r\nConnection: close\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).expect("the request is taken");
+            let mut answer = String::new();
+            let read = (&mut stream).take(10 * 1024 + 512).read_to_string(&mut answer);
+            read.expect("the answer ends, and the connection with it");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(!answer.contains("refused"), "a reason is told: {answer}");
+            // The kubelet would have given up; no machine is that slow.
+            assert!(begun.elapsed() < PATIENCE);
+        }
+    }
+    // Nothing of it is left.
+    wait_until("every connection is closed", || {
+        (process::descriptors(castoff.pid) <= 16).then_some(())
+    });
 }
 
 #[test]
