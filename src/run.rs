@@ -33,7 +33,9 @@ use crate::policy::statusz::About;
 use crate::policy::stop_plan::StopScope;
 use crate::policy::timeline::{Request, timeline};
 use crate::probe;
-use crate::supervisor::{Accepted, Checks, Commands, Launcher, Setting, Supervisor, Traffic};
+use crate::supervisor::{
+    Accepted, Checks, Commands, Launcher, Parts, Setting, Supervisor, Traffic,
+};
 use crate::system::cgroup::{self, Detected, Groups, Roots};
 use crate::system::child;
 use crate::system::signals::Signals;
@@ -118,7 +120,6 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     };
     let (status, watcher) = watch::channel(Status::new(ready.detected.limits));
     let lifecycle = Lifecycle::new(rules(config), Instant::now());
-    let commands = commands(&config.hooks);
     let accepted = Accepted::default();
     let traffic = Traffic::new(
         config.drain_ports.clone(),
@@ -129,17 +130,17 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     );
     let checks =
         Checks::new(config.checks.clone(), config.wait_timeout, seed(), config.proc_root.clone());
-    let mut supervisor = Supervisor::new(
-        setting(config),
+    let parts = Parts {
         lifecycle,
         launcher,
-        commands,
-        ready.signals,
+        commands: commands(&config.hooks),
+        signals: ready.signals,
         traffic,
         checks,
         notify,
         status,
-    );
+    };
+    let mut supervisor = Supervisor::new(setting(config), parts);
     if let Some(listener) = ready.listener {
         let connections_max = http::connections_max(descriptors::limit());
         let usage = usage_of(ready.detected.groups);

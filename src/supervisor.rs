@@ -54,6 +54,19 @@ pub(crate) struct Setting {
     pub(crate) proc_root: PathBuf,
 }
 
+/// What the loop is made of, and `run` has built.
+pub(crate) struct Parts {
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) launcher: Launcher,
+    /// Those of the hooks.
+    pub(crate) commands: Commands,
+    pub(crate) signals: Signals,
+    pub(crate) traffic: Traffic,
+    pub(crate) checks: Checks,
+    pub(crate) notify: Notify,
+    pub(crate) status: watch::Sender<Status>,
+}
+
 /// Everything that lives as long as castoff.
 pub(crate) struct Supervisor {
     setting: Setting,
@@ -102,17 +115,9 @@ enum Wake {
 }
 
 impl Supervisor {
-    pub(crate) fn new(
-        setting: Setting,
-        lifecycle: Lifecycle,
-        launcher: Launcher,
-        commands: Commands,
-        signals: Signals,
-        traffic: Traffic,
-        checks: Checks,
-        notify: Notify,
-        status: watch::Sender<Status>,
-    ) -> Self {
+    pub(crate) fn new(setting: Setting, parts: Parts) -> Self {
+        let Parts { lifecycle, launcher, commands, signals, traffic, checks, notify, status } =
+            parts;
         Self {
             setting,
             lifecycle,

@@ -79,19 +79,36 @@ pub(crate) fn env_exported(name: &str, value: impl Display, why: impl Display) {
     info!(event = "env_exported", name, %value, %why, "variable exported");
 }
 
-/// The verdict of a check changed. `level_of` is its level, for `level` is that
-/// of the line; `reason` is the true one, which no endpoint tells.
+/// What a check says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passes,
+    /// It has passed before.
+    Fails,
+    /// Not yet: nothing to warn of while the child starts.
+    HasNotPassed,
+}
+
+/// The verdict of a check changed, or is known for the first time. `level_of` is
+/// its level, for `level` is that of the line; `reason` is the true one, which no
+/// endpoint tells.
 pub(crate) fn check_changed(
     check: &str,
     level_of: &'static str,
-    is_ok: bool,
+    verdict: Verdict,
     reason: Option<&str>,
 ) {
     const EVENT: &str = "check_changed";
-    if is_ok {
-        info!(event = EVENT, check, level_of, ok = true, reason, "check passes");
-    } else {
-        warn!(event = EVENT, check, level_of, ok = false, reason, "check fails");
+    match verdict {
+        Verdict::Passes => {
+            info!(event = EVENT, check, level_of, ok = true, reason, "check passes");
+        }
+        Verdict::Fails => {
+            warn!(event = EVENT, check, level_of, ok = false, reason, "check fails");
+        }
+        Verdict::HasNotPassed => {
+            info!(event = EVENT, check, level_of, ok = false, reason, "check does not pass yet");
+        }
     }
 }
 

@@ -337,8 +337,13 @@ impl Supervisor {
     }
 
     fn check_noted(&mut self, change: Option<Change>) {
-        if let Some(Change { check, level, is_up, reason }) = change {
-            events::check_changed(&check, level.as_str(), is_up, reason.as_deref());
+        if let Some(Change { check, level, is_up, is_new, reason }) = change {
+            let verdict = match (is_up, is_new) {
+                (true, _) => events::Verdict::Passes,
+                (false, true) => events::Verdict::Fails,
+                (false, false) => events::Verdict::HasNotPassed,
+            };
+            events::check_changed(&check, level.as_str(), verdict, reason.as_deref());
         }
         self.publish_checks();
         if self.checks.checked == Checked::Start && self.checks.rules.may_start() {

@@ -400,18 +400,25 @@ fn what_castoff_coped_with() {
 #[test]
 fn a_check_that_changes_tells_its_true_reason() {
     assert_line(
-        || check_changed("database", "ready", false, Some("connection refused by 10.0.0.7:5432")),
+        || check_changed("database", "ready", Verdict::Fails, Some("refused by 10.0.0.7:5432")),
         concat!(
             r#""level":"WARN","msg":"check fails","event":"check_changed","#,
             r#""check":"database","level_of":"ready","ok":false,"#,
-            r#""reason":"connection refused by 10.0.0.7:5432"}"#
+            r#""reason":"refused by 10.0.0.7:5432"}"#
         ),
     );
     assert_line(
-        || check_changed("turns", "live", true, None),
+        || check_changed("turns", "live", Verdict::Passes, None),
         concat!(
             r#""level":"INFO","msg":"check passes","event":"check_changed","#,
             r#""check":"turns","level_of":"live","ok":true}"#
+        ),
+    );
+    assert_line(
+        || check_changed("turns", "ready", Verdict::HasNotPassed, Some("refused")),
+        concat!(
+            r#""level":"INFO","msg":"check does not pass yet","event":"check_changed","#,
+            r#""check":"turns","level_of":"ready","ok":false,"reason":"refused"}"#
         ),
     );
 }

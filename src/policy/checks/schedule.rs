@@ -63,6 +63,8 @@ pub(crate) struct Change {
     pub(crate) check: String,
     pub(crate) level: Level,
     pub(crate) is_up: bool,
+    /// The verdict was another one before.
+    pub(crate) is_new: bool,
     /// Why; it may be known of a good verdict too.
     pub(crate) reason: Option<String>,
 }
@@ -159,7 +161,7 @@ impl Checks {
         check.has_passed |= is_up;
         let is_new = check.is_up != is_up;
         check.judge(is_up, reason, now);
-        let change = (is_new || is_first).then(|| check.change());
+        let change = (is_new || is_first).then(|| check.change(is_new));
         self.settle(now);
         change
     }
@@ -273,7 +275,7 @@ impl Check {
             if !is_good {
                 self.reason = reason;
             }
-            return is_first.then(|| self.change());
+            return is_first.then(|| self.change(false));
         }
         self.contrary += 1;
         let threshold = if is_good { self.rules.successes } else { self.rules.failures };
@@ -281,7 +283,7 @@ impl Check {
             return None;
         }
         self.judge(is_good, reason, now);
-        Some(self.change())
+        Some(self.change(true))
     }
 
     fn judge(&mut self, is_up: bool, reason: Option<String>, now: Instant) {
@@ -293,11 +295,12 @@ impl Check {
         }
     }
 
-    fn change(&self) -> Change {
+    fn change(&self, is_new: bool) -> Change {
         Change {
             check: self.rules.name.clone(),
             level: self.rules.level,
             is_up: self.is_up,
+            is_new,
             reason: self.reason.clone(),
         }
     }

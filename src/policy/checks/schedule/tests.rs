@@ -251,7 +251,8 @@ proptest! {
             if let Some(change) = change {
                 let nth: usize = change.check.parse().expect("a number");
                 prop_assert_eq!(checks.reports()[nth].is_up, change.is_up);
-                prop_assert!(change.is_up != before[nth].is_up || !change.is_up);
+                prop_assert_eq!(change.is_new, change.is_up != before[nth].is_up);
+                prop_assert!(change.is_new || !change.is_up);
             }
             // Whatever is not under way and has its turn has a time.
             if checks.is_child_ready() {
