@@ -1,0 +1,217 @@
+"""castoff as PID 1 in namespaces of its own with one program below it, seen as its platform sees it.
+
+The program may be held back by a gate, a FIFO that its shell reads before it becomes the program:
+so the time before it can serve lasts as long as the test wants it to.
+"""
+import asyncio
+from dataclasses import dataclass
+import errno
+import json
+import os
+from pathlib import Path
+import signal
+import time
+
+from replicas import HEALTH_PORT, Replica, call
+
+WORK = Path("/run")
+CHILDREN = Path(__file__).resolve().parent / "children"
+# How often a condition is looked at, in seconds.
+LOOK = 0.01
+# Short, so that a change is seen soon: off after two failures, on after one success.
+CHECKS = {"CASTOFF_CHECK_PERIOD": "200ms", "CASTOFF_CHECK_TIMEOUT": "400ms",
+          "CASTOFF_CHECK_FAILURES": "2"}
+
+
+class Wrong(Exception):
+    """What was seen is not what was to be proven."""
+
+
+async def until(words, condition, limit=15):
+    """Awaits a condition, and returns how many seconds it took."""
+    begun = time.monotonic()
+    while not await condition():
+        if time.monotonic() - begun > limit:
+            raise Wrong(f"{words}: not within {limit} s")
+        await asyncio.sleep(LOOK)
+    return time.monotonic() - begun
+
+
+async def fetch(address, port, path="/", limit=1):
+    """Status and body of one GET, or None where there is no whole answer within `limit` seconds."""
+    writer = None
+    try:
+        async with asyncio.timeout(limit):
+            reader, writer = await asyncio.open_connection(address, port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: program\r\nConnection: close\r\n\r\n".encode())
+            head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+            return int(head.split()[1]), body
+    except (OSError, TimeoutError, IndexError, ValueError):
+        return None
+    finally:
+        if writer:
+            writer.close()
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    parent: int
+    # The name of the program, and its pid in the innermost namespace.
+    command: str
+    inner_pid: int
+
+
+def processes():
+    """All that run here and below, zombies left out."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (directory / "status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        if not fields["State"].startswith("Z"):
+            found.append(Process(int(directory.name), int(fields["PPid"]), fields["Name"],
+                                 int(fields["NSpid"].split()[-1])))
+    return found
+
+
+class Castoff(Replica):
+    def __init__(self, binary, name):
+        super().__init__(name, None, 0, WORK)
+        self.binary = binary
+        self.gate = WORK / f"{name}.gate"
+
+    async def launch(self, command, settings=None, gate="before", before=()):
+        """Starts castoff with these settings. `before` is what becomes castoff, at first. The gate
+        stands `before` the program or `inside` it, which has to know it, or there is none."""
+        if gate:
+            os.mkfifo(self.gate)
+            os.chmod(self.gate, 0o666)
+        if gate == "before":
+            command = ("sh", "-c", 'read -r _ <"$0" && exec "$@"', str(self.gate), *command)
+        await self.start((*before, self.binary, "--", *command), {**CHECKS, **(settings or {})})
+
+    async def open_gate(self):
+        async def opened():
+            try:
+                writer = os.open(self.gate, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                # Nobody is there to read.
+                if error.errno == errno.ENXIO:
+                    return False
+                raise
+            os.write(writer, b"\n")
+            os.close(writer)
+            return True
+
+        await until(f"{self.name} stands at its gate", opened)
+
+    async def status(self, path):
+        """What castoff's endpoint answers, with patience for a busy machine."""
+        answer = await fetch(self.address, HEALTH_PORT, path, limit=5)
+        return answer and answer[0]
+
+    async def statuses(self):
+        return [await self.status(path) for path in ("/livez", "/readyz", "/startupz")]
+
+    async def expect(self, words, live, ready, started):
+        seen, wanted = await self.statuses(), [live, ready, started]
+        if seen != wanted:
+            raise Wrong(f"{words}: livez, readyz, startupz are {seen} instead of {wanted}")
+
+    async def until_status(self, path, status, limit=15):
+        async def is_seen():
+            seen = await self.status(path)
+            if seen is None and self.has_ended:
+                raise Wrong(f"{self.name} has ended with {self.process.returncode}")
+            return seen == status
+
+        return await until(f"{self.name}: {path} is {status}", is_seen, limit)
+
+    async def runs_of(self, check):
+        """How often a check has come to a result."""
+        answer = await fetch(self.address, HEALTH_PORT, "/metrics", limit=5)
+        lines = [line for line in (answer[1] if answer else "").splitlines()
+                 if line.startswith("castoff_check_duration_seconds_count{")
+                 and f'check="{check}"' in line]
+        return sum(float(line.split()[-1]) for line in lines)
+
+    async def held_back(self, *checks):
+        """Neither ready nor started, though each of the checks has been made more than once."""
+        await self.until_status("/livez", 200)
+        for check in checks:
+            async def has_run(check=check):
+                return await self.runs_of(check) >= 2
+
+            await until(f"{self.name}: {check} has run twice", has_run)
+        await self.expect("before it can serve", 200, 503, 503)
+
+    async def first_request(self, request):
+        """Awaits readiness and asks the program at that moment: how long each took, in words."""
+        waited = await self.until_status("/readyz", 200)
+        begun = time.monotonic()
+        if not await request(self):
+            raise Wrong(f"the first request after {waited:.2f} s of waiting for readiness failed")
+        return f"after {waited:.2f} s, first request {1000 * (time.monotonic() - begun):.0f} ms"
+
+    def events(self, name):
+        lines = self.log.read_text(errors="replace").splitlines()
+        found = [json.loads(line) for line in lines if line.startswith('{"time":')]
+        return [event for event in found if event["event"] == name]
+
+    def changes(self, check):
+        return [event["ok"] for event in self.events("check_changed") if event["check"] == check]
+
+    def expect_changes(self, **checks):
+        """The verdicts of checks in the order of the log: nothing came and went in between."""
+        for name, wanted in checks.items():
+            seen = self.changes(name.replace("_", "-"))
+            if seen != wanted:
+                raise Wrong(f"check_changed of {name}: {seen} instead of {wanted}")
+
+    def family(self):
+        """castoff's descendants: those of the child, the child first, and all others."""
+        below = {}
+        for process in processes():
+            below.setdefault(process.parent, []).append(process)
+
+        def tree(process):
+            return [process, *(found for child in below.get(process.pid, ()) for found in tree(child))]
+
+        inner_pid = self.events("child_started")[-1]["child_pid"]
+        groups = [tree(process) for process in below.get(self.pid1, ())]
+        own = [found for group in groups if group[0].inner_pid == inner_pid for found in group]
+        return own, [found for group in groups if group[0].inner_pid != inner_pid for found in group]
+
+    def child_tree(self):
+        return self.family()[0]
+
+    def tell_tree(self, number):
+        for process in self.child_tree():
+            os.kill(process.pid, number)
+
+    def freeze(self):
+        """Stops the child and all below it, and nothing else: neither castoff nor its checks."""
+        self.tell_tree(signal.SIGSTOP)
+
+    def thaw(self):
+        self.tell_tree(signal.SIGCONT)
+
+    async def cut(self):
+        """Takes its network away, and nothing else."""
+        await call("ip", "link", "set", self.link, "down")
+
+    async def join(self):
+        await call("ip", "link", "set", self.link, "up")
+
+    async def end(self, code, number=signal.SIGTERM, within=5):
+        """The stop as a platform does it: the words for it when it ended as it should."""
+        async with asyncio.timeout(within + 5):
+            seen = await self.stop(number)
+        reasons = [event["reason"] for event in self.events("child_exited")[-1:]]
+        if seen != code or reasons != ["stopped"] or self.stop_seconds > within:
+            raise Wrong(f"{signal.Signals(number).name}: ended with {seen} instead of {code}, child "
+                        f"{reasons}, after {self.stop_seconds:.2f} s")
+        return f"{signal.Signals(number).name} -> {seen} in {self.stop_seconds:.2f} s"
