@@ -1,19 +1,25 @@
 //! The endpoints: accepts connections, bounds what each may cost, and answers
-//! with what `policy::health` and `policy::metrics` decide.
+//! with what `policy::health`, `policy::metrics` and `policy::statusz` decide.
 //!
 //! It runs on the supervisor's own thread, so that an answer proves that the
 //! loop turns. Nothing here may block, hold a lock across an await, or let a
 //! client decide how much memory or time it gets. `run` starts it.
 
+mod grpc;
 mod listen;
 mod route;
+mod statusz;
+mod streams;
+mod wire;
 
 pub(crate) use listen::{bind, bind_any};
 
 use crate::policy::status::{Status, Usage};
-use hyper::server::conn::http1;
+use crate::policy::statusz::About;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use route::Endpoints;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -23,14 +29,17 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
+use streams::Streams;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
+use wire::Wire;
 
 /// More than all probes of a kubelet, a mesh and some scrapers have open at
-/// once; few enough for the memory they can take: 20 KiB each, and 100 KiB in
-/// the kernel when a client sends but does not read.
+/// once; few enough for the memory they can take: 20 KiB each over HTTP/1,
+/// 150 KiB over HTTP/2 with every stream waiting for a client to read a scrape,
+/// and 100 KiB in the kernel when a client sends but does not read.
 const CONNECTIONS_MAX: usize = 64;
 
 /// What castoff itself has open (11), and needs to walk /proc at the deadline,
@@ -41,13 +50,32 @@ const DESCRIPTORS_KEPT: u64 = 24;
 /// hyper allows no smaller buffer.
 const HEADER_BYTES_MAX: usize = 8192;
 
-/// From the accept, or the end of the last answer, to the end of the next
-/// header. The longest that a platform lets a probe wait is usually 1 s.
+/// From the accept to the first bytes, from there or the end of the last answer
+/// to the end of the next header, and for the message of a call. The longest
+/// that a platform lets a probe wait is usually 1 s.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection that has served for this long is closed after its current
 /// answer, so that none is held for ever by a client that reads a byte an hour.
 const LIFETIME: Duration = Duration::from_secs(30);
+
+/// Streams of a connection that may be open at once. A client that asks for
+/// every service, and watches as many, has as many.
+const STREAMS_MAX: u32 = 8;
+
+/// What a client may send on a stream before somebody has read it, and what
+/// waits on the way out: a message has some dozen bytes. HTTP/2 cannot say less
+/// for a whole connection than 64 KiB less one byte.
+const STREAM_BYTES_MAX: u32 = 4096;
+
+/// How many streams a client may have reset before anybody looked at them: it
+/// is sent away for more (CVE-2023-44487).
+const RESETS_MAX: usize = 16;
+
+/// A client with a Watch may have nothing to say for days. One that has gone
+/// without a word is found out by a ping.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is left to a connection for that answer.
 const FAREWELL_DELAY: Duration = Duration::from_secs(1);
@@ -74,11 +102,12 @@ pub(crate) async fn serve(
     listener: std::net::TcpListener,
     connections_max: usize,
     status: watch::Receiver<Status>,
+    about: About,
     usage: impl Fn() -> Usage + 'static,
     accepted: Rc<Cell<u64>>,
 ) -> io::Result<Infallible> {
     let listener = TcpListener::from_std(listener)?;
-    let endpoints = Rc::new(Endpoints::new(status, usage));
+    let endpoints = Rc::new(Endpoints::new(status, about, usage));
     let mut connections = Connections { open: VecDeque::new(), max: connections_max };
     loop {
         match listener.accept().await {
@@ -132,6 +161,15 @@ impl Connections {
 
 /// Answers one client. How it ends is the client's affair and nobody else's.
 async fn converse<F: Fn() -> Usage + 'static>(stream: TcpStream, endpoints: Rc<Endpoints<F>>) {
+    match timeout(HEADER_TIMEOUT, Wire::open(stream)).await {
+        Ok(Ok((wire, true))) => converse_http2(wire, endpoints).await,
+        Ok(Ok((wire, false))) => converse_http1(wire, endpoints).await,
+        // It has gone, or says nothing.
+        Ok(Err(_)) | Err(_) => {}
+    }
+}
+
+async fn converse_http1<F: Fn() -> Usage + 'static>(wire: Wire, endpoints: Rc<Endpoints<F>>) {
     let service = service_fn(move |request| {
         let endpoints = Rc::clone(&endpoints);
         async move {
@@ -150,14 +188,55 @@ async fn converse<F: Fn() -> Usage + 'static>(stream: TcpStream, endpoints: Rc<E
         // A client that shuts its sending side down after the request, as
         // `nc -N` does, still wants the answer.
         .half_close(true)
-        // `writev` cannot be told not to raise SIGPIPE, `send` is (std, mio).
-        // A SIGPIPE of our own would be forwarded to the child.
+        // Even where it could: see `Wire`.
         .writev(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(wire, service);
     let mut connection = pin!(connection);
     if timeout(LIFETIME, connection.as_mut()).await.is_err() {
         connection.as_mut().graceful_shutdown();
         let _: Result<_, _> = timeout(FAREWELL_DELAY, connection).await;
+    }
+}
+
+async fn converse_http2<F: Fn() -> Usage + 'static>(wire: Wire, endpoints: Rc<Endpoints<F>>) {
+    let streams = Rc::new(Streams::default());
+    let service = {
+        let streams = Rc::clone(&streams);
+        service_fn(move |request| {
+            let (endpoints, open) = (Rc::clone(&endpoints), streams.open());
+            async move { Ok::<_, Infallible>(endpoints.answer_http2(request, open).await) }
+        })
+    };
+    let connection = http2::Builder::new(OnThisThread)
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_BYTES_MAX as u32)
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_BYTES_MAX)
+        .initial_connection_window_size(STREAM_BYTES_MAX * STREAMS_MAX)
+        .max_send_buf_size(STREAM_BYTES_MAX as usize)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(RESETS_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(wire, service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = streams.outlived() => connection.as_mut().graceful_shutdown(),
+    }
+    let _: Result<_, _> = timeout(FAREWELL_DELAY, connection).await;
+}
+
+/// Gives each stream a task of its own, so that one answer is one turn. The
+/// task ends with its connection, for hyper tells it so.
+#[derive(Clone)]
+struct OnThisThread;
+
+impl<F: Future + 'static> Executor<F> for OnThisThread {
+    fn execute(&self, stream: F) {
+        spawn_local(async {
+            stream.await;
+        });
     }
 }
 

@@ -13,9 +13,11 @@ use std::io;
 use std::panic;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 use self::sink::Sink;
 use crate::system::stderr::Output;
@@ -64,6 +66,13 @@ where
         .event_format(json::Json)
         .with_writer(writer)
         .finish()
+        .with(filter_fn(is_own))
+}
+
+/// The log is castoff's. Libraries have events of their own, without an `event`
+/// and without an end (h2 tells of each frame).
+fn is_own(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
 }
 
 /// What tracing writes its lines to: one call, one line.
@@ -145,6 +154,16 @@ mod tests {
         events::exiting(0, Some(Duration::from_millis(5)));
         assert!(panic::catch_unwind(|| panic!("of {}", "no use")).is_err());
         assert_eq!(dropped(), 0);
+    }
+
+    #[test]
+    fn the_events_of_libraries_are_not_in_the_log() {
+        let lines = capture::lines_of(|| {
+            tracing::error!(target: "h2::codec", "received");
+            let _span = tracing::info_span!(target: "h2", "Connection").entered();
+            tracing::trace!(event = "tested", "own");
+        });
+        assert_eq!(lines, [r#""level":"TRACE","msg":"own","event":"tested"}"#]);
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! Nothing below this module reads a clock, a file or the environment, makes a
 //! system call, awaits or logs; `tests/house_rules` holds it to that.
 
+pub(crate) mod accept;
 pub(crate) mod checks;
 pub(crate) mod dice;
 pub(crate) mod drain;
 pub(crate) mod exit;
+pub(crate) mod grpc_health;
 pub(crate) mod health;
 pub(crate) mod hooks;
 pub(crate) mod late;
@@ -18,5 +20,7 @@ pub(crate) mod restart;
 pub(crate) mod runtime_env;
 pub(crate) mod signal;
 pub(crate) mod status;
+pub(crate) mod statusz;
 pub(crate) mod stop_plan;
+pub(crate) mod timeline;
 pub(crate) mod traffic;

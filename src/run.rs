@@ -23,8 +23,11 @@ use crate::policy::exit::CASTOFF_FAILED;
 use crate::policy::hooks::HookRules;
 use crate::policy::lifecycle::{Lifecycle, Rules, WaitRules};
 use crate::policy::runtime_env;
+use crate::policy::signal::Signal;
 use crate::policy::status::{Status, Usage};
+use crate::policy::statusz::About;
 use crate::policy::stop_plan::StopScope;
+use crate::policy::timeline::{Request, timeline};
 use crate::supervisor::{Accepted, Commands, Launcher, Setting, Supervisor, Traffic};
 use crate::system::cgroup::{self, Detected, Groups, Roots};
 use crate::system::child;
@@ -66,11 +69,14 @@ enum Failure {
 
 /// Gets everything ready, starts the child and supervises it.
 fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
+    let started_at = Instant::now();
     log::init(filter(config.log_level));
     let ready = prepare(config)?;
+    let announced = announce(config, &ready);
+    let about = about(config, announced.exports, started_at);
     let launcher = Launcher {
         command: c_strings(&config.command),
-        environment: announce(config, &ready),
+        environment: announced.environment,
         mask,
         dispositions: ready.signals.inherited_dispositions().to_vec(),
         terminal: Terminal::controlling(),
@@ -98,7 +104,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     if let Some(listener) = ready.listener {
         let connections_max = http::connections_max(descriptors::limit());
         let usage = usage_of(ready.detected.groups);
-        let serve = http::serve(listener, connections_max, watcher, usage, accepted);
+        let serve = http::serve(listener, connections_max, watcher, about, usage, accepted);
         ready.runtime.spawn_local(async move {
             let Err(error) = serve.await;
             events::listen_failed(address_text(ready.address), error);
@@ -142,6 +148,17 @@ fn wait(config: &Config) -> Option<WaitRules> {
     waits.peek()?;
     let runs_commands = waits.any(|check| matches!(check.target, Target::Exec(_)));
     Some(WaitRules { timeout: config.wait_timeout, runs_commands })
+}
+
+/// What `/statusz` tells besides the status.
+fn about(config: &Config, exports: Vec<&'static str>, started_at: Instant) -> About {
+    let rules = rules(config);
+    let timeline = |is_serving| {
+        let signal = config.stop_on.first().copied().unwrap_or(Signal::TERM);
+        let to_group = config.signal_group || config.stop_scope == StopScope::Group;
+        timeline(&rules, Request { signal, to_group, is_serving }, started_at)
+    };
+    About { started_at, exports, timeline: timeline(true), early_timeline: timeline(false) }
 }
 
 fn setting(config: &Config) -> Setting {
@@ -197,8 +214,15 @@ fn prepare(config: &Config) -> Result<Ready, Failure> {
     Ok(Ready { is_subreaper, detected, listener, address, runtime, signals })
 }
 
-/// Logs what castoff is about to do, and returns the child's environment.
-fn announce(config: &Config, ready: &Ready) -> Vec<CString> {
+/// What the child is given besides its arguments.
+struct Announced {
+    environment: Vec<CString>,
+    /// The variables of it that are castoff's.
+    exports: Vec<&'static str>,
+}
+
+/// Logs what castoff is about to do, and returns what the child gets.
+fn announce(config: &Config, ready: &Ready) -> Announced {
     events::castoff_started(&events::Start {
         pid: std::process::id().cast_signed(),
         is_pid1: subreaper::is_pid_1(),
@@ -212,13 +236,14 @@ fn announce(config: &Config, ready: &Ready) -> Vec<CString> {
         events::limits_warning(warning);
     }
     events::limits_detected(&ready.detected.limits);
-    let mut environment = environment::inherited();
+    let (mut environment, mut exports) = (environment::inherited(), Vec::new());
     let is_set = |name: &str| std::env::var_os(name).is_some();
     for export in runtime_env::exports(&ready.detected.limits, &config.sizing, is_set) {
         events::env_exported(export.name, &export.value, &export.why);
         environment.push(child::c_string(format!("{}={}", export.name, export.value).as_ref()));
+        exports.push(export.name);
     }
-    environment
+    Announced { environment, exports }
 }
 
 /// Runs the loop to its end. A panic in it is a bug, and logged as one, but no

@@ -277,6 +277,7 @@ impl Supervisor {
         self.must_announce = true;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         self.status.send_modify(|status| {
+            status.child_began_at = Some(self.child_started_at);
             status.child_started_at = since_epoch.ok().map(|time| time.as_secs_f64());
             status.restarts += u64::from(is_restart);
         });
@@ -330,11 +331,12 @@ impl Supervisor {
         let lifecycle = &self.lifecycle;
         self.status.send_modify(|status| {
             status.phase = lifecycle.phase();
-            status.is_ready = lifecycle.is_ready();
+            status.takes_traffic = lifecycle.is_ready();
             status.was_ready = lifecycle.was_ready();
             status.child_is_up = self.child_is_up;
             status.child_exit = lifecycle.child_exit();
-            status.is_stop_requested = lifecycle.stop_requested_at().is_some();
+            status.child_pid = self.child.filter(|_| self.child_is_up).map(Pid::as_raw);
+            status.stop_requested_at = lifecycle.stop_requested_at();
         });
     }
 

@@ -4,6 +4,7 @@
 //! They do what they are told and report what happened. What follows from it
 //! is decided in `policy`.
 
+pub(crate) mod aside;
 pub(crate) mod cgroup;
 pub(crate) mod child;
 pub(crate) mod descriptors;

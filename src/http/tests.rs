@@ -4,6 +4,7 @@
 use super::*;
 use crate::policy::health::serving;
 use crate::policy::status::PhaseName;
+use crate::policy::statusz::about;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -52,7 +53,9 @@ impl Server {
                 false => Usage::default(),
             };
             let local = LocalSet::new();
-            local.spawn_local(serve(listener, CONNECTIONS_MAX, receiver, usage, Rc::default()));
+            let about = about(std::time::Instant::now());
+            let accepted = Rc::default();
+            local.spawn_local(serve(listener, CONNECTIONS_MAX, receiver, about, usage, accepted));
             let _ = local.block_on(&runtime, stopped);
         });
         Self { address, status, is_faulty, stop: Some((stop, thread)) }
@@ -174,8 +177,8 @@ fn the_answers_follow_the_status() {
     assert_eq!(client.reply().body, "ok");
     server.status.send_modify(|status| {
         status.phase = PhaseName::Draining;
-        status.is_stop_requested = true;
-        status.is_ready = false;
+        status.stop_requested_at = Some(std::time::Instant::now());
+        status.takes_traffic = false;
     });
     client.send(PROBE);
     let reply = client.reply();
@@ -301,7 +304,8 @@ fn garbage_ends_its_own_connection_only() {
     for garbage in [
         &b"\0\0\0\0\r\n\r\n"[..],
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello over TLS\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nGARBAGE\r\n\r\n",
+        b"PRI /livez HTTP/1.1\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET /livez HTTP/9.9\r\n\r\n",
         b"GET /livez HTTP/1.1\r\nContent-Length: many\r\n\r\n",
@@ -406,6 +410,36 @@ fn a_client_that_never_reads_is_dropped_in_the_end() {
         }
     };
     assert!([io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe].contains(&error));
+}
+
+#[test]
+fn statusz_comes_in_the_form_that_is_asked_for() {
+    let server = Server::start();
+    let ask = |method: &str, accept: &str| {
+        let mut client = server.connect();
+        let request = format!("{method} /statusz HTTP/1.1\r\n{accept}Connection: close\r\n\r\n");
+        client.send(request.as_bytes());
+        client.head()
+    };
+    let text = "content-type: text/plain; charset=utf-8";
+    let json = "content-type: application/json";
+    for (accept, form) in [
+        ("", text),
+        ("Accept: */*\r\n", text),
+        ("Accept: application/json\r\n", json),
+        ("Accept: application/json;q=0.4, text/plain;q=0.5\r\n", text),
+        ("Accept: text/plain;q=0.5\r\nAccept: application/json\r\n", json),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let head = ask(method, accept);
+            assert!(head.code == 200 && head.has(form), "{accept}: {head:?}");
+            assert!(head.has("x-content-type-options: nosniff"), "{head:?}");
+            assert!(head.has("cache-control: no-cache, no-store"), "{head:?}");
+        }
+    }
+    assert_eq!(ask("POST", "").code, 405);
+    assert!(server.probe("/statusz").body.contains("\nphase         serving\n"));
+    assert_eq!(server.probe("/statusz/child").code, 404);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! a 503, which load balancers read as "not now". An answer tells names and
 //! outcomes only: the reason of a failure goes to the log, never to a client.
 
+use super::checks::{self, CheckReport};
 use super::status::Status;
 
 /// What a probe is told. `body` is never empty.
@@ -59,33 +60,51 @@ pub(crate) fn answer(status: &Status, path: &str, query: &str) -> Answer {
     }
 }
 
-/// Whether the liveness endpoint passes.
-pub(crate) fn is_live(status: &Status) -> bool {
-    checks(Level::Live, status).iter().all(|check| check.is_ok)
+/// The checks of a level, in the order in which they are listed: first what
+/// castoff knows by itself, except that what the start waits for comes before
+/// it. Those of readiness all pass exactly when `Status::is_ready`, those of
+/// liveness exactly when `Status::is_live`.
+fn checks(level: Level, status: &Status) -> Vec<Check<'_>> {
+    let configured = |levels: &'static [checks::Level]| {
+        status.checks.iter().filter(|check| levels.contains(&check.level))
+    };
+    let as_it_is = |check| check_of(check, check.is_up);
+    match level {
+        Level::Live => {
+            // That there is an answer at all is the check: the loop turns.
+            let ping = Check { name: "ping", is_ok: true };
+            let live = configured(&[checks::Level::Live]).map(as_it_is);
+            [ping].into_iter().chain(live).collect()
+        }
+        Level::Ready => {
+            // A child that drains may take traffic on purpose, so readiness is
+            // never derived from the phase; the phase only names the culprit.
+            let child = status.takes_traffic || status.child_is_up;
+            let stop = status.takes_traffic || status.stop_requested_at.is_none();
+            // A child that has been ready, is up and was not asked to stop takes
+            // no traffic only because it is getting ready again.
+            let started = status.takes_traffic || (status.was_ready && !(child && stop));
+            let own = [("child", child), ("started", started), ("stop", stop)];
+            let ready = configured(&[checks::Level::Ready, checks::Level::Dependency]);
+            own.map(|(name, is_ok)| Check { name, is_ok })
+                .into_iter()
+                .chain(ready.map(as_it_is))
+                .collect()
+        }
+        Level::Startup => {
+            // Started is started: a restart runs its checks anew.
+            let once = |check| check_of(check, check.is_up || status.was_ready);
+            configured(&[checks::Level::Wait])
+                .chain(configured(&[checks::Level::Startup]))
+                .map(once)
+                .chain([Check { name: "started", is_ok: status.was_ready }])
+                .collect()
+        }
+    }
 }
 
-/// The checks of a level, in the order in which they are listed. Those of
-/// readiness all pass exactly when `Status::is_ready`.
-fn checks(level: Level, status: &Status) -> Vec<Check<'static>> {
-    match level {
-        // That there is an answer at all is the check: the loop turns.
-        Level::Live => vec![Check { name: "ping", is_ok: true }],
-        Level::Ready => {
-            // A child that drains may stay ready on purpose, so readiness is
-            // never derived from the phase; the phase only names the culprit.
-            let child = status.is_ready || status.child_is_up;
-            let stop = status.is_ready || !status.is_stop_requested;
-            // A child that has been ready, is up and was not asked to stop is
-            // not ready only because it is getting ready again.
-            let started = status.is_ready || (status.was_ready && !(child && stop));
-            vec![
-                Check { name: "child", is_ok: child },
-                Check { name: "started", is_ok: started },
-                Check { name: "stop", is_ok: stop },
-            ]
-        }
-        Level::Startup => vec![Check { name: "started", is_ok: status.was_ready }],
-    }
+fn check_of(check: &CheckReport, is_ok: bool) -> Check<'_> {
+    Check { name: &check.name, is_ok }
 }
 
 fn answer_all(endpoint: &str, checks: &[Check<'_>], query: &str) -> Answer {
@@ -186,9 +205,10 @@ fn decode(text: &str) -> Option<String> {
 pub(crate) fn serving() -> Status {
     Status {
         phase: super::status::PhaseName::Serving,
-        is_ready: true,
+        takes_traffic: true,
         was_ready: true,
         child_is_up: true,
+        child_pid: Some(7),
         child_started_at: Some(1_763_640_000.25),
         ..Status::new(Default::default())
     }
@@ -197,8 +217,10 @@ pub(crate) fn serving() -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::checks::CheckReport;
     use crate::policy::status::PhaseName;
     use proptest::prelude::*;
+    use std::time::Instant;
 
     fn get(status: &Status, target: &str) -> (Verdict, String) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -215,12 +237,12 @@ mod tests {
     }
 
     fn starting() -> Status {
-        Status { phase: PhaseName::Starting, is_ready: false, was_ready: false, ..serving() }
+        Status { phase: PhaseName::Starting, takes_traffic: false, was_ready: false, ..serving() }
     }
 
     fn stopping() -> Status {
-        let (phase, is_stop_requested) = (PhaseName::Stopping, true);
-        Status { phase, is_stop_requested, is_ready: false, ..serving() }
+        let (phase, stop_requested_at) = (PhaseName::Stopping, Some(Instant::now()));
+        Status { phase, stop_requested_at, takes_traffic: false, ..serving() }
     }
 
     #[test]
@@ -309,25 +331,117 @@ mod tests {
         }
     }
 
+    #[test]
+    fn checks_stand_behind_what_castoff_knows_itself() {
+        let status = checked(true);
+        assert_eq!(
+            get(&status, "/livez?verbose"),
+            passed("[+]ping ok\n[+]turns ok\n[+]watchdog ok\nlivez check passed\n")
+        );
+        assert_eq!(
+            get(&status, "/readyz?verbose"),
+            passed(
+                "[+]child ok\n[+]started ok\n[+]stop ok\n[+]page ok\n[+]depends-on-1 ok\n\
+                 readyz check passed\n"
+            )
+        );
+        assert_eq!(
+            get(&status, "/startupz?verbose"),
+            passed("[+]wait-for-1 ok\n[+]warm ok\n[+]started ok\nstartupz check passed\n")
+        );
+    }
+
+    #[test]
+    fn a_check_that_is_down_turns_its_own_level_off() {
+        for (name, path, others) in [
+            ("watchdog", "/livez", ["/readyz", "/startupz"]),
+            ("page", "/readyz", ["/livez", "/startupz"]),
+            ("depends-on-1", "/readyz", ["/livez", "/startupz"]),
+        ] {
+            let mut status = checked(true);
+            for check in status.checks.iter_mut().filter(|check| check.name == name) {
+                check.is_up = false;
+            }
+            let line = format!("[-]{name} failed: reason withheld\n");
+            let (verdict, body) = get(&status, path);
+            assert_eq!(verdict, Verdict::Failed, "{name}");
+            assert!(body.contains(&line), "{body}");
+            assert_eq!(get(&status, &format!("{path}?exclude={name}")), passed("ok"));
+            assert_eq!(get(&status, &format!("{path}/{name}")), failed(&line));
+            for other in others {
+                assert_eq!(get(&status, other), passed("ok"), "{name}");
+                assert_eq!(get(&status, &format!("{other}/{name}")).0, Verdict::Unknown);
+            }
+        }
+    }
+
+    #[test]
+    fn startup_names_what_it_waits_for_and_forgets_it_once_started() {
+        let waiting = Status { checks: checked(false).checks, ..starting() };
+        assert_eq!(
+            get(&waiting, "/startupz"),
+            failed(
+                "[-]wait-for-1 failed: reason withheld\n[-]warm failed: reason withheld\n\
+                 [-]started failed: reason withheld\nstartupz check failed\n"
+            )
+        );
+        let again = checked(false);
+        assert_eq!(get(&again, "/startupz"), passed("ok"), "in a restart");
+        assert_eq!(get(&again, "/startupz/warm"), passed("ok"));
+    }
+
+    /// A child that serves, with a check of every level and two of liveness.
+    fn checked(is_up: bool) -> Status {
+        let levels = [
+            ("page", checks::Level::Ready),
+            ("turns", checks::Level::Live),
+            ("warm", checks::Level::Startup),
+            ("watchdog", checks::Level::Live),
+            ("depends-on-1", checks::Level::Dependency),
+            ("wait-for-1", checks::Level::Wait),
+        ];
+        let report = |(name, level): (&str, _)| CheckReport {
+            name: name.to_owned(),
+            level,
+            is_up,
+            changed_at: None,
+            durations: None,
+        };
+        Status { checks: levels.map(report).to_vec(), ..serving() }
+    }
+
     fn any_status() -> impl Strategy<Value = Status> {
-        let facts = (0..PhaseName::ALL.len(), any::<[bool; 4]>());
-        facts.prop_map(|(phase, [ready, was, up, stop])| Status {
-            phase: PhaseName::ALL[phase],
-            is_ready: ready,
-            was_ready: was,
-            child_is_up: up,
-            is_stop_requested: stop,
-            ..serving()
+        let facts = (0..PhaseName::ALL.len(), any::<[bool; 4]>(), any::<[bool; 6]>());
+        facts.prop_map(|(phase, [traffic, was, up, stop], are_up)| {
+            let mut checks = checked(true).checks;
+            for (check, is_up) in checks.iter_mut().zip(are_up) {
+                check.is_up = is_up;
+            }
+            Status {
+                phase: PhaseName::ALL[phase],
+                takes_traffic: traffic,
+                was_ready: was,
+                child_is_up: up,
+                stop_requested_at: stop.then(Instant::now),
+                checks,
+                ..serving()
+            }
         })
     }
 
     proptest! {
         #[test]
-        fn readyz_is_exactly_is_ready(status in any_status(), verbose: bool) {
+        fn each_endpoint_is_exactly_what_the_status_says(status in any_status(), verbose: bool) {
             let query = if verbose { "verbose" } else { "" };
             for path in ["/readyz", "/ready"] {
                 let answer = answer(&status, path, query);
-                prop_assert_eq!(answer.verdict == Verdict::Passed, status.is_ready);
+                prop_assert_eq!(answer.verdict == Verdict::Passed, status.is_ready());
+            }
+            for (path, passes) in
+                [("/livez", status.is_live()), ("/startupz", status.was_ready)]
+            {
+                let answer = answer(&status, path, query);
+                prop_assert_eq!(answer.verdict == Verdict::Passed, passes);
             }
         }
 

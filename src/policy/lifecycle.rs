@@ -36,7 +36,7 @@ mod end;
 mod stop;
 mod words;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub(crate) use words::{
     Action, Cause, Checked, ChildEnd, Drained, Event, Outcome, PhaseChange, Rules, Scope, WaitRules,
@@ -49,12 +49,8 @@ use super::late::{Arrivals, Late};
 use super::restart::{Attempt, Backoff};
 use super::signal::Signal;
 use super::status::PhaseName;
-use super::stop_plan::ReadinessOnStop;
+use super::stop_plan::{ReadinessOnStop, STRIKE_INTERVAL};
 use super::traffic::Look;
-
-/// How long after a SIGKILL what has escaped it, by being forked at that
-/// moment, gets another.
-const STRIKE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A waiting phase says until when; `DeadlineReached` is a no-op before.
 #[derive(Clone, Copy, Debug)]

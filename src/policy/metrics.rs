@@ -5,8 +5,9 @@
 //! with `# EOF`. A metric whose source is missing is left out: a limit of 0
 //! and no limit are not the same.
 
+use super::accept::{Range, ranges};
+use super::checks::{BOUNDS, CheckReport, Durations};
 use super::exit::ExitReason;
-use super::health;
 use super::status::{PhaseName, SignalCounts, Status, Usage};
 use std::fmt::Display;
 
@@ -25,19 +26,7 @@ impl Format {
     pub(crate) fn from_accept(accept: &str) -> Self {
         let mut open_metrics = 0.0_f32;
         let mut text = 0.0_f32;
-        for range in accept.split(',') {
-            let mut parts = range.split(';').map(str::trim);
-            let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let (mut version, mut quality) = ("", Some(1.0));
-            for (key, value) in parts.filter_map(|part| part.split_once('=')) {
-                let value = value.trim().trim_matches('"');
-                match key.trim().to_ascii_lowercase().as_str() {
-                    "version" => version = value,
-                    "q" => quality = value.parse().ok().filter(|q| (0.0..=1.0).contains(q)),
-                    _ => {}
-                }
-            }
-            let Some(quality) = quality else { continue };
+        for Range { media_type, version, quality } in ranges(accept) {
             match (media_type.as_str(), version) {
                 ("application/openmetrics-text", "" | "1.0.0") => {
                     open_metrics = open_metrics.max(quality);
@@ -66,8 +55,8 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
         let is_in = u8::from(phase == status.phase);
         page.labelled("castoff_phase", Kind::Gauge, "phase", phase.as_str(), is_in);
     }
-    page.gauge("castoff_ready", "1 while /readyz passes.", Some(u8::from(status.is_ready)));
-    page.gauge("castoff_live", "1 while /livez passes.", Some(u8::from(health::is_live(status))));
+    page.gauge("castoff_ready", "1 while /readyz passes.", Some(u8::from(status.is_ready())));
+    page.gauge("castoff_live", "1 while /livez passes.", Some(u8::from(status.is_live())));
     page.gauge("castoff_child_up", "1 while the child runs.", Some(u8::from(status.child_is_up)));
     page.gauge(
         "castoff_child_start_time_seconds",
@@ -109,6 +98,7 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
         "Connections that came although the child had been told to stop.",
         Some(status.late_connections),
     );
+    page.checks(&status.checks);
     page.gauge(
         "castoff_cpu_limit_cores",
         "CPUs that the container may use.",
@@ -151,6 +141,7 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
 enum Kind {
     Gauge,
     Counter,
+    Histogram,
     Info,
 }
 
@@ -158,7 +149,8 @@ impl Kind {
     /// What a sample's name has that the family's name in OpenMetrics has not.
     fn suffix(self) -> &'static str {
         match self {
-            Self::Gauge => "",
+            // A histogram's samples have one each.
+            Self::Gauge | Self::Histogram => "",
             Self::Counter => "_total",
             Self::Info => "_info",
         }
@@ -167,6 +159,7 @@ impl Kind {
     fn as_str(self, format: Format) -> &'static str {
         match (self, format) {
             (Self::Counter, _) => "counter",
+            (Self::Histogram, _) => "histogram",
             (Self::Info, Format::OpenMetrics) => "info",
             (Self::Gauge, _) | (Self::Info, Format::Text) => "gauge",
         }
@@ -237,6 +230,45 @@ impl Page {
             self.labelled(name, Kind::Counter, "signal", signal, count);
         }
     }
+
+    fn checks(&mut self, checks: &[CheckReport]) {
+        const UP: &str = "castoff_check_up";
+        const DURATION: &str = "castoff_check_duration_seconds";
+        if !checks.is_empty() {
+            self.family(UP, Kind::Gauge, "1 while the check passes.");
+        }
+        for check in checks {
+            let (labels, is_up) = (labels_of(check), u8::from(check.is_up));
+            self.text.push_str(&format!("{UP}{{{labels}}} {is_up}\n"));
+        }
+        let timed = || checks.iter().filter_map(|check| Some((check, check.durations?)));
+        if timed().next().is_some() {
+            self.family(DURATION, Kind::Histogram, "How long each run of the check took.");
+        }
+        for (check, durations) in timed() {
+            self.histogram(DURATION, &labels_of(check), &durations);
+        }
+    }
+
+    fn histogram(&mut self, name: &str, labels: &str, durations: &Durations) {
+        let cumulative = durations.cumulative();
+        for (nth, count) in cumulative.iter().enumerate() {
+            let le = match (BOUNDS.get(nth), self.format) {
+                (None, _) => "+Inf".to_owned(),
+                (Some(bound), Format::Text) => bound.to_string(),
+                // Its canonical numbers have a point: 1.0.
+                (Some(bound), Format::OpenMetrics) => format!("{bound:?}"),
+            };
+            self.text.push_str(&format!("{name}_bucket{{{labels},le=\"{le}\"}} {count}\n"));
+        }
+        let (sum, count) = (durations.sum().as_secs_f64(), cumulative.last().copied());
+        self.text.push_str(&format!("{name}_sum{{{labels}}} {sum}\n"));
+        self.text.push_str(&format!("{name}_count{{{labels}}} {}\n", count.unwrap_or_default()));
+    }
+}
+
+fn labels_of(check: &CheckReport) -> String {
+    format!("check=\"{}\",level=\"{}\"", check.name, check.level.as_str())
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! What castoff knows of itself at one moment, as the endpoints show it.
 //!
-//! The supervisor publishes a `Status` after every event; `health` and
-//! `metrics` turn it into answers. It holds facts only, no time and no text.
+//! The supervisor publishes a `Status` after every event; `health`, `metrics`
+//! and `statusz` turn it into answers. It holds facts and what follows from them
+//! at once, no text.
 
-use super::checks::CheckReport;
+use std::time::Instant;
+
+use super::checks::{CheckReport, Level};
 use super::exit::ExitReason;
 use super::limits::Limits;
 use super::signal::Signal;
@@ -80,13 +83,18 @@ impl SignalCounts {
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     pub(crate) phase: PhaseName,
-    /// The child can serve and nothing says that it should not be sent traffic.
-    pub(crate) is_ready: bool,
+    /// The life is where the child may be sent traffic, whatever the checks say.
+    pub(crate) takes_traffic: bool,
     /// The child has been ready once.
     pub(crate) was_ready: bool,
     pub(crate) child_is_up: bool,
-    pub(crate) is_stop_requested: bool,
-    /// Seconds since the epoch (wall clock) at which the child was started.
+    /// The child that runs.
+    pub(crate) child_pid: Option<i32>,
+    /// When a stop was first asked for.
+    pub(crate) stop_requested_at: Option<Instant>,
+    /// When the child was started that runs, or ran last.
+    pub(crate) child_began_at: Option<Instant>,
+    /// The same in seconds since the epoch (wall clock).
     pub(crate) child_started_at: Option<f64>,
     pub(crate) child_exit: Option<ExitReason>,
     pub(crate) signals_received: SignalCounts,
@@ -101,6 +109,8 @@ pub(crate) struct Status {
     pub(crate) late_connections: u64,
     /// Every check, in the order in which they are listed.
     pub(crate) checks: Vec<CheckReport>,
+    /// What the child says of itself (STATUS= of sd_notify): one line.
+    pub(crate) notify_status: Option<String>,
     pub(crate) limits: Limits,
 }
 
@@ -109,10 +119,12 @@ impl Status {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             phase: PhaseName::Starting,
-            is_ready: false,
+            takes_traffic: false,
             was_ready: false,
             child_is_up: false,
-            is_stop_requested: false,
+            child_pid: None,
+            stop_requested_at: None,
+            child_began_at: None,
             child_started_at: None,
             child_exit: None,
             signals_received: SignalCounts::default(),
@@ -122,8 +134,21 @@ impl Status {
             drain_connections: None,
             late_connections: 0,
             checks: Vec::new(),
+            notify_status: None,
             limits,
         }
+    }
+
+    /// Whether the child can serve, and nothing says that it should not be sent
+    /// traffic.
+    pub(crate) fn is_ready(&self) -> bool {
+        let counts = |check: &&CheckReport| matches!(check.level, Level::Ready | Level::Dependency);
+        self.takes_traffic && self.checks.iter().filter(counts).all(|check| check.is_up)
+    }
+
+    /// Whether no live check has failed; a watchdog is one of them.
+    pub(crate) fn is_live(&self) -> bool {
+        self.checks.iter().filter(|check| check.level == Level::Live).all(|check| check.is_up)
     }
 }
 

@@ -5,6 +5,30 @@
 
 use std::time::{Duration, Instant};
 
+use super::signal::{Rewrite, Signal};
+
+/// CASTOFF_HANG_SIGNAL comes this long before the kill.
+pub(crate) const HANG_LEAD: Duration = Duration::from_secs(1);
+
+/// Who is left is listed this long before the kill, which must not wait for it:
+/// to look at thousands of processes takes some time. It never takes more.
+pub(crate) const LIST_LEAD: Duration = Duration::from_millis(100);
+
+/// How long after a SIGKILL what has escaped it, by being forked at that
+/// moment, gets another.
+pub(crate) const STRIKE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long before a kill the hang signal comes, `left` being the time from the
+/// child's stop signal to that kill: what is shorter than the lead is divided.
+pub(crate) fn hang_lead(left: Duration) -> Duration {
+    HANG_LEAD.min(left / 2)
+}
+
+/// The same of the list of survivors.
+pub(crate) fn list_lead(left: Duration) -> Duration {
+    LIST_LEAD.min(left / 4)
+}
+
 /// How long each part of a stop may take. `drain.max + reserve < grace`, so
 /// that the child always has some time between its stop signal and SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +97,28 @@ impl StopPlan {
         stop_requested_at + self.budget()
     }
 
+    /// How long a pre-stop hook may take. The child keeps as much time as the
+    /// reserve has, but at least a tenth and at most half of it all.
+    pub(crate) fn pre_stop_time(&self, hook_timeout: Duration) -> Duration {
+        let budget = self.budget();
+        let longest = budget - self.reserve.clamp(budget / 10, budget / 2);
+        longest.min(hook_timeout)
+    }
+
+    /// When castoff gives up what a kill at `killed_at` has not ended. Three
+    /// quarters of the reserve are for the killed to vanish, the rest is for
+    /// castoff to end before the platform's own SIGKILL.
+    pub(crate) fn give_up_at(
+        &self,
+        killed_at: Instant,
+        stop_requested_at: Option<Instant>,
+    ) -> Instant {
+        let vanished_at = killed_at + self.reserve * 3 / 4;
+        let latest = stop_requested_at.map(|at| self.last_moment(at));
+        let give_up_at = latest.map_or(vanished_at, |latest| latest.min(vanished_at));
+        give_up_at.max(killed_at + STRIKE_INTERVAL)
+    }
+
     /// When the killed have had their time to vanish, and what runs after them
     /// must be over.
     pub(crate) fn last_call(&self, stop_requested_at: Instant) -> Instant {
@@ -123,7 +169,18 @@ pub(crate) enum StopSignal {
     /// The signal that castoff received.
     Received,
     /// Always this one.
-    Fixed(super::signal::Signal),
+    Fixed(Signal),
+}
+
+impl StopSignal {
+    /// The child's stop signal when castoff received that one; `None`: it was
+    /// dropped.
+    pub(crate) fn for_child(self, received: Signal, rewrite: &Rewrite) -> Option<Signal> {
+        match self {
+            Self::Received => rewrite.apply(received),
+            Self::Fixed(signal) => Some(signal),
+        }
+    }
 }
 
 #[cfg(test)]

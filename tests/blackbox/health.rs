@@ -313,11 +313,11 @@ fn verbose_exclude_and_single_checks_are_those_of_kubernetes() {
 fn only_get_and_head_are_answered() {
     let castoff = Castoff::new(Place::Subreaper).child("sleep", ["600"]).start();
     let address = castoff.until_serving().address();
-    for path in ["/livez", "/metrics", "/readyz/child", "/nothing"] {
+    for path in ["/livez", "/metrics", "/statusz", "/readyz/child", "/nothing"] {
         let get = castoff.get(path);
         let head = probe::ask(address, &request("HEAD", path, ""));
         assert_eq!((head.status, &*head.body), (get.status, ""), "{path}");
-        if path != "/metrics" {
+        if !["/metrics", "/statusz"].contains(&path) {
             assert_eq!(header(&head, "content-length"), header(&get, "content-length"));
         }
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
@@ -373,14 +373,61 @@ fn metrics_come_in_the_format_that_is_asked_for() {
 }
 
 #[test]
+fn statusz_tells_what_castoff_knows_as_text_and_as_json() {
+    let mut castoff = Castoff::new(Place::Subreaper)
+        .env("CASTOFF_GRACE_PERIOD", "10m")
+        .env("CASTOFF_DRAIN_DELAY", "9m")
+        .env("CASTOFF_HANG_SIGNAL", "QUIT")
+        .child("sleep", ["600"])
+        .start();
+    let address = castoff.until_serving().address();
+    let json = || -> serde_json::Value {
+        let answer =
+            probe::ask(address, &request("GET", "/statusz", "Accept: application/json\r\n"));
+        assert_eq!(header(&answer, "content-type"), "application/json");
+        serde_json::from_str(&answer.body).expect("JSON")
+    };
+    let page = json();
+    assert_eq!(page["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&page["phase"], &page["ready"]), (&"serving".into(), &true.into()));
+    assert_eq!(page["child"]["pid"], castoff.child());
+    assert!(page["uptime_ms"].as_u64() >= page["child"]["uptime_ms"].as_u64(), "{page}");
+    assert_eq!(page["stop"], serde_json::Value::Null);
+    let timeline: Vec<_> = page["timeline"].as_array().expect("steps").iter().collect();
+    assert_eq!(timeline[1]["at_ms"], 540_000);
+    assert_eq!(timeline[1]["what"], "SIGTERM to the child");
+    assert_eq!(timeline[2]["what"], "SIGQUIT to whoever is left");
+    assert_eq!(timeline.last().expect("the platform")["at_ms"], 600_000);
+
+    castoff.signal(libc::SIGTERM);
+    castoff.until_phase("draining");
+    let page = json();
+    assert!(page["stop"]["requested_ms_ago"].is_u64(), "{page}");
+    let text = castoff.body("/statusz").1;
+    for line in
+        ["phase         draining", "  540000 ms  stopping  SIGTERM to the child", "[limits]"]
+    {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    castoff.signal(libc::SIGTERM);
+    assert_eq!(castoff.wait(), Ended::Code(143));
+}
+
+#[test]
 fn nothing_that_the_child_was_given_is_ever_served() {
     let castoff = Castoff::new(Place::Subreaper)
         .env("SECRET", "hunter2")
         .script("exec sleep 600 # hunter2")
         .start();
     castoff.until_serving();
-    for target in ["/livez?verbose", "/readyz?verbose", "/startupz?verbose", "/metrics", "/x"] {
-        let Answer { head, body, .. } = castoff.get(target);
+    let address = castoff.address();
+    let json =
+        |target| probe::ask(address, &request("GET", target, "Accept: application/json\r\n"));
+    for target in
+        ["/livez?verbose", "/readyz?verbose", "/startupz?verbose", "/metrics", "/statusz", "/x"]
+    {
+        let (text, json) = (castoff.get(target), json(target));
+        let (head, body) = (text.head + &json.head, text.body + &json.body);
         assert!(!(head.contains("hunter2") || body.contains("hunter2")), "{target}");
         assert!(!(body.contains("sleep") || body.contains("SECRET")), "{target}");
     }

@@ -3,24 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Cause, Lifecycle, Outcome, Phase, STRIKE_INTERVAL, Scope, StopRequest};
+use super::{Action, Cause, Lifecycle, Outcome, Phase, Scope, StopRequest};
 use crate::policy::drain::{Drain, DrainEnd};
 use crate::policy::exit::ExitReason;
 use crate::policy::hooks::{Hook, RunningHook};
 use crate::policy::late::Late;
 use crate::policy::signal::Signal;
-use crate::policy::stop_plan::{DrainPlan, StopSignal};
+use crate::policy::stop_plan::{DrainPlan, LIST_LEAD, STRIKE_INTERVAL, hang_lead, list_lead};
 
 /// What a pre-start hook gets between SIGTERM and SIGKILL when a stop is asked
 /// for: nothing serves yet, and nobody waits.
 pub(super) const HOOK_FAREWELL: Duration = Duration::from_millis(500);
-
-/// CASTOFF_HANG_SIGNAL comes this long before the kill.
-pub(super) const HANG_LEAD: Duration = Duration::from_secs(1);
-
-/// Who is left is listed this long before the kill, which must not wait for it:
-/// to look at thousands of processes takes some time. It never takes more.
-pub(super) const LIST_LEAD: Duration = Duration::from_millis(100);
 
 /// How long a drain may be held up by learning the ports: a tree of thousands.
 const LEARN_TIME: Duration = Duration::from_millis(500);
@@ -83,11 +76,7 @@ impl Lifecycle {
         }
         let mut actions = vec![Action::LearnPorts(LEARN_TIME)];
         if self.rules.hooks.has_pre_stop {
-            // The child keeps as much time as the reserve has, but at least a tenth
-            // and at most half of it all.
-            let budget = self.rules.stop_plan.budget();
-            let longest = budget - self.rules.stop_plan.reserve.clamp(budget / 10, budget / 2);
-            let until = now + longest.min(self.rules.hooks.timeout);
+            let until = now + self.rules.stop_plan.pre_stop_time(self.rules.hooks.timeout);
             self.hook = Some(RunningHook::new(until));
             actions.push(Action::StartHook(Hook::PreStop));
         }
@@ -140,21 +129,17 @@ impl Lifecycle {
     }
 
     fn stop_signal(&self, received: Signal) -> Option<Signal> {
-        match self.rules.stop_signal {
-            StopSignal::Received => self.rules.rewrite.apply(received),
-            StopSignal::Fixed(signal) => Some(signal),
-        }
+        self.rules.stop_signal.for_child(received, &self.rules.rewrite)
     }
 
     /// What comes before a kill at `until`: the hang signal, then the list of
-    /// the survivors; `until` itself when both have been. A budget that is shorter
-    /// than their lead is divided.
+    /// the survivors; `until` itself when both have been.
     pub(super) fn warn_at(&self, until: Instant) -> Instant {
         let left = until.saturating_duration_since(self.entered_at);
         let lead = if self.rules.hang_signal.is_some() && !self.was_hang_sent {
-            HANG_LEAD.min(left / 2)
+            hang_lead(left)
         } else if !self.were_survivors_listed {
-            LIST_LEAD.min(left / 4)
+            list_lead(left)
         } else {
             Duration::ZERO
         };
@@ -174,16 +159,9 @@ impl Lifecycle {
         Outcome::act(actions)
     }
 
-    /// Three quarters of the reserve are for the killed to vanish, the rest is
-    /// for castoff to end before the platform's own SIGKILL.
     pub(super) fn kill(&mut self, cause: Cause, now: Instant) -> Outcome {
         self.child.was_killed |= self.child.is_up;
-        let reserve = self.rules.stop_plan.reserve;
-        let mut give_up_at = now + reserve * 3 / 4;
-        if let Some(stop) = self.stop {
-            give_up_at = give_up_at.min(self.rules.stop_plan.last_moment(stop.at));
-        }
-        let give_up_at = give_up_at.max(now + STRIKE_INTERVAL);
+        let give_up_at = self.rules.stop_plan.give_up_at(now, self.stop.map(|stop| stop.at));
         let until = now + STRIKE_INTERVAL;
         let mut actions = Vec::new();
         if let Phase::Stopping { .. } = self.phase {

@@ -1,14 +1,15 @@
 //! The machine under a virtual clock, its branches one by one.
 
 mod histories;
+mod timeline;
 
-use super::stop::{HANG_LEAD, HOOK_FAREWELL, LIST_LEAD};
+use super::stop::HOOK_FAREWELL;
 use super::*;
 use crate::policy::exit::{CASTOFF_FAILED, ExitMap};
 use crate::policy::hooks::{HookEnd, HookRules};
 use crate::policy::restart::{Restart, RestartRules};
 use crate::policy::signal::Rewrite;
-use crate::policy::stop_plan::{DrainPlan, StopPlan, StopSignal};
+use crate::policy::stop_plan::{DrainPlan, HANG_LEAD, LIST_LEAD, StopPlan, StopSignal};
 
 const GRACE: Duration = Duration::from_secs(10);
 const RESERVE: Duration = Duration::from_secs(1);

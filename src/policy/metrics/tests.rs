@@ -2,9 +2,12 @@
 //! documents and not from the code, and the list of metrics by name.
 
 use super::*;
+use crate::policy::checks::Level;
+use crate::policy::health;
 use crate::policy::limits::Limit;
 use crate::policy::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// A status and a usage in which every source exists.
 fn everything() -> (Status, Usage) {
@@ -20,6 +23,18 @@ fn everything() -> (Status, Usage) {
     status.late_connections = 7;
     status.limits.cpus = Some(Limit { value: 1.5, source: "cpu.max".to_owned() });
     status.limits.memory_bytes = Some(Limit { value: 1 << 29, source: "memory.max".to_owned() });
+    let mut durations = Durations::default();
+    for micros in [500, 1000, 700_000, 9_000_000] {
+        durations.add(Duration::from_micros(micros));
+    }
+    for (name, level, is_up, durations) in [
+        ("page", Level::Ready, true, Some(durations)),
+        ("depends-on-1", Level::Dependency, false, Some(Durations::default())),
+        ("watchdog", Level::Live, true, None),
+    ] {
+        let name = name.to_owned();
+        status.checks.push(CheckReport { name, level, is_up, changed_at: None, durations });
+    }
     let usage = Usage {
         memory_bytes: Some(1 << 20),
         throttled_periods: Some(3),
@@ -52,17 +67,35 @@ fn parse(text: &str, format: Format) -> BTreeMap<String, f64> {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             (family, kind) = rest.split_once(' ').expect("name and type");
             assert_eq!(family, helped, "TYPE follows its own HELP");
-            assert!(["gauge", "counter", "info"].contains(&kind), "{line}");
+            assert!(["gauge", "counter", "histogram", "info"].contains(&kind), "{line}");
         } else {
             let (series, value) = line.rsplit_once(' ').expect("series and value");
             let (name, labels) = match series.split_once('{') {
                 Some((name, labels)) => (name, labels.strip_suffix('}').expect("a closed label")),
                 None => (series, ""),
             };
-            if !labels.is_empty() {
-                let (label, quoted) = labels.split_once("=\"").expect("label and value");
+            let mut series = name.to_owned();
+            for label in labels.split_terminator(',') {
+                let (label, quoted) = label.split_once("=\"").expect("label and value");
                 let value = quoted.strip_suffix('"').expect("a closed quote");
                 assert!(is_name(label) && !value.contains(['"', '\\', ',']), "{line}");
+                let is_number = label == "le" && value != "+Inf";
+                assert!(!is_number || format == Format::Text || value.contains('.'), "{line}");
+                // The formats write one number differently.
+                let value = if is_number { value.trim_end_matches(".0") } else { value };
+                series += &format!(",{label}=\"{value}\"");
+            }
+            let series = match series.split_once(',') {
+                Some((name, labels)) => format!("{name}{{{labels}}}"),
+                None => series,
+            };
+            if kind == "histogram" {
+                let part = name.strip_prefix(family).expect("a sample stands below its family");
+                assert!(["_bucket", "_sum", "_count"].contains(&part), "{line}");
+                assert_eq!(part == "_bucket", labels.contains("le="), "{line}");
+                let number: f64 = value.parse().expect("a number");
+                assert!(samples.insert(series, number).is_none(), "twice: {line}");
+                continue;
             }
             let expected = match (format, kind) {
                 (Format::Text, "gauge" | "counter") | (Format::OpenMetrics, "gauge") => {
@@ -76,7 +109,7 @@ fn parse(text: &str, format: Format) -> BTreeMap<String, f64> {
             assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
             let number: f64 = value.parse().expect("a number");
             assert!(number.is_finite() && number >= 0.0, "{line}");
-            assert!(samples.insert(series.to_owned(), number).is_none(), "twice: {line}");
+            assert!(samples.insert(series, number).is_none(), "twice: {line}");
         }
     }
     samples
@@ -104,7 +137,7 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
         (version.as_str(), 1.0),
         ("castoff_phase{phase=\"serving\"}", 1.0),
         ("castoff_phase{phase=\"exited\"}", 0.0),
-        ("castoff_ready", 1.0),
+        ("castoff_ready", 0.0),
         ("castoff_live", 1.0),
         ("castoff_child_up", 1.0),
         ("castoff_child_start_time_seconds", 1_763_640_000.25),
@@ -125,7 +158,47 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");
     }
-    assert_eq!(samples.len(), 16 + PhaseName::ALL.len() + 64 + 1, "and nothing else");
+    let of_checks = samples.keys().filter(|series| series.starts_with("castoff_check_")).count();
+    assert_eq!(of_checks, 3 + 2 * (BOUNDS.len() + 3));
+    assert_eq!(samples.len() - of_checks, 16 + PhaseName::ALL.len() + 64 + 1, "and nothing else");
+}
+
+#[test]
+fn checks_are_told_with_their_level_and_how_long_they_take() {
+    let (status, usage) = everything();
+    let samples = parse(&render(&status, &usage, Format::Text), Format::Text);
+    let duration = "castoff_check_duration_seconds";
+    let page = "check=\"page\",level=\"ready\"";
+    for (series, value) in [
+        (format!("castoff_check_up{{{page}}}"), 1.0),
+        ("castoff_check_up{check=\"depends-on-1\",level=\"ready\"}".to_owned(), 0.0),
+        ("castoff_check_up{check=\"watchdog\",level=\"live\"}".to_owned(), 1.0),
+        (format!("{duration}_bucket{{{page},le=\"0.001\"}}"), 2.0),
+        (format!("{duration}_bucket{{{page},le=\"0.5\"}}"), 2.0),
+        (format!("{duration}_bucket{{{page},le=\"1\"}}"), 3.0),
+        (format!("{duration}_bucket{{{page},le=\"5\"}}"), 3.0),
+        (format!("{duration}_bucket{{{page},le=\"+Inf\"}}"), 4.0),
+        (format!("{duration}_sum{{{page}}}"), 9.7015),
+        (format!("{duration}_count{{{page}}}"), 4.0),
+        (format!("{duration}_count{{check=\"depends-on-1\",level=\"ready\"}}"), 0.0),
+    ] {
+        assert_eq!(samples.get(&series), Some(&value), "{series}");
+    }
+    let open = render(&status, &usage, Format::OpenMetrics);
+    assert!(open.contains(&format!("{duration}_bucket{{{page},le=\"1.0\"}} 3\n")), "{open}");
+    assert!(open.contains(&format!("# TYPE {duration} histogram\n")), "{open}");
+    let untimed = Status { checks: status.checks[2..].to_vec(), ..health::serving() };
+    let text = render(&untimed, &usage, Format::Text);
+    assert!(text.contains("castoff_check_up{") && !text.contains(duration), "{text}");
+}
+
+#[test]
+fn ready_and_live_go_by_the_checks() {
+    let (mut status, usage) = everything();
+    status.checks[2].is_up = false;
+    let samples = parse(&render(&status, &usage, Format::Text), Format::Text);
+    let [ready, live] = ["castoff_ready", "castoff_live"].map(|name| samples.get(name).copied());
+    assert_eq!((ready, live), (Some(0.0), Some(0.0)));
 }
 
 #[test]
@@ -139,6 +212,7 @@ fn a_metric_without_a_source_is_left_out() {
         "castoff_cpu_",
         "castoff_memory_",
         "castoff_drain_connections",
+        "castoff_check_",
     ] {
         assert!(!text.contains(name), "{name} in:\n{text}");
     }

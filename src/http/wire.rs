@@ -1,0 +1,83 @@
+//! A connection as both protocols read and write it, from its first bytes on.
+//!
+//! Owns which protocol a client speaks. It never waits for more bytes than tell
+//! it, and never writes several buffers at once.
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::net::TcpStream;
+
+/// How HTTP/2 begins (RFC 9113, section 3.4). No method of HTTP/1 is called
+/// PRI, so these four bytes are enough.
+const PREFACE: &[u8; 4] = b"PRI ";
+
+/// `writev` cannot be told not to raise SIGPIPE, `send` is (std, mio). A
+/// SIGPIPE of our own would be forwarded to the child. So this offers only
+/// what ends as `send`: `is_write_vectored` is left at no.
+pub(super) struct Wire {
+    /// What was read to find out the protocol, and nobody else has read yet.
+    seen: Vec<u8>,
+    stream: TokioIo<TcpStream>,
+}
+
+impl Wire {
+    /// Waits for the first bytes and tells whether they are those of HTTP/2.
+    /// Whoever ends early, or begins with anything else, is left to HTTP/1.
+    pub(super) async fn open(stream: TcpStream) -> io::Result<(Self, bool)> {
+        let mut bytes = [0; PREFACE.len()];
+        let mut length = 0;
+        loop {
+            stream.readable().await?;
+            let count = match stream.try_read(bytes.get_mut(length..).unwrap_or_default()) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            };
+            length += count;
+            let seen = bytes.get(..length).unwrap_or_default();
+            if count == 0 || seen == PREFACE || !PREFACE.starts_with(seen) {
+                let is_http2 = seen == PREFACE;
+                let wire = Self { seen: seen.to_vec(), stream: TokioIo::new(stream) };
+                return Ok((wire, is_http2));
+            }
+        }
+    }
+}
+
+impl Read for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.seen.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let count = self.seen.len().min(buffer.remaining());
+        for byte in self.seen.drain(..count) {
+            buffer.put_slice(&[byte]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
