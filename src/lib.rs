@@ -11,7 +11,6 @@
 //! `policy` decides, `system` does, `supervisor` joins them; `tests/house_rules`
 //! holds the code to these arrows.
 
-#[expect(dead_code, reason = "the supervisor does not run them yet")]
 mod checks;
 mod config;
 mod http;

@@ -28,7 +28,7 @@ use crate::policy::status::{Status, Usage};
 use crate::policy::statusz::About;
 use crate::policy::stop_plan::StopScope;
 use crate::policy::timeline::{Request, timeline};
-use crate::supervisor::{Accepted, Commands, Launcher, Setting, Supervisor, Traffic};
+use crate::supervisor::{Accepted, Checks, Commands, Launcher, Setting, Supervisor, Traffic};
 use crate::system::cgroup::{self, Detected, Groups, Roots};
 use crate::system::child;
 use crate::system::signals::Signals;
@@ -92,6 +92,8 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         config.proc_root.clone(),
         config.stop_plan.drain.is_adaptive(),
     );
+    let checks =
+        Checks::new(config.checks.clone(), config.wait_timeout, seed(), config.proc_root.clone());
     let mut supervisor = Supervisor::new(
         setting(config),
         lifecycle,
@@ -99,6 +101,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         commands,
         ready.signals,
         traffic,
+        checks,
         status,
     );
     if let Some(listener) = ready.listener {
@@ -137,9 +140,13 @@ fn rules(config: &Config) -> Rules {
             timeout: *timeout,
         },
         restart: config.restart,
-        // Std's hash maps are seeded by the kernel: replicas differ.
-        seed: RandomState::new().hash_one(0),
+        seed: seed(),
     }
+}
+
+/// Std's hash maps are seeded by the kernel: replicas differ.
+fn seed() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 /// What the start waits for, if anything.

@@ -4,6 +4,7 @@
 //! It decides nothing itself and never ends on an error: what fails after the
 //! child was started is logged and the loop goes on. Only `run` calls it.
 
+mod checks;
 mod hooks;
 mod launcher;
 mod reaping;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
+pub(crate) use checks::Checks;
+use checks::Heard;
 pub(crate) use hooks::Commands;
 use hooks::Hooks;
 pub(crate) use launcher::Launcher;
@@ -25,9 +28,9 @@ pub(crate) use traffic::{Accepted, Traffic};
 use crate::log::events;
 use crate::policy::exit::ExitReason;
 use crate::policy::hooks::{Hook, HookEnd};
-use crate::policy::lifecycle::{Action, Event, Lifecycle, Outcome, PhaseChange, Scope};
+use crate::policy::lifecycle::{Action, Cause, Event, Lifecycle, Outcome, PhaseChange, Scope};
 use crate::policy::signal::{Rewrite, Signal};
-use crate::policy::status::Status;
+use crate::policy::status::{PhaseName, Status};
 use crate::system::signals::{Received, Signals};
 use crate::system::{Pid, terminal, tree};
 
@@ -52,6 +55,7 @@ pub(crate) struct Supervisor {
     lifecycle: Lifecycle,
     launcher: Launcher,
     hooks: Hooks,
+    checks: Checks,
     traffic: Traffic,
     signals: Signals,
     batch: Vec<Received>,
@@ -82,6 +86,7 @@ enum Wake {
     Signals,
     Deadline,
     Output,
+    Check(Heard),
     Turn,
 }
 
@@ -93,6 +98,7 @@ impl Supervisor {
         commands: Commands,
         signals: Signals,
         traffic: Traffic,
+        checks: Checks,
         status: watch::Sender<Status>,
     ) -> Self {
         Self {
@@ -100,6 +106,7 @@ impl Supervisor {
             lifecycle,
             launcher,
             traffic,
+            checks,
             hooks: Hooks::new(commands),
             signals,
             batch: Vec::new(),
@@ -137,7 +144,8 @@ impl Supervisor {
             }
             match self.wake().await {
                 Wake::Signals => self.take_batch(),
-                Wake::Deadline | Wake::Output => {}
+                Wake::Deadline | Wake::Output | Wake::Check(Heard::Output) => {}
+                Wake::Check(Heard::Answer(nth, result)) => self.check_ended(nth, result),
                 Wake::Turn => {
                     self.reap();
                     // After the signals that were waiting: a stop request from
@@ -156,6 +164,9 @@ impl Supervisor {
                 // A large tree takes long to walk; the endpoints are due too.
                 tokio::task::yield_now().await;
             }
+            if self.checks.next_deadline().is_some_and(|at| Instant::now() >= at) {
+                self.run_checks();
+            }
         }
     }
 
@@ -164,7 +175,8 @@ impl Supervisor {
     }
 
     async fn wake(&mut self) -> Wake {
-        let deadline = self.lifecycle.next_deadline();
+        let deadlines = [self.lifecycle.next_deadline(), self.checks.next_deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
         let has_work = self.must_reap || self.must_announce;
         let elapsed = async {
             match deadline {
@@ -177,6 +189,7 @@ impl Supervisor {
             () = self.signals.next(&mut self.batch) => Wake::Signals,
             () = tokio::task::yield_now(), if has_work => Wake::Turn,
             () = self.hooks.log_output() => Wake::Output,
+            heard = self.checks.hear() => Wake::Check(heard),
             () = elapsed => Wake::Deadline,
         }
     }
@@ -193,7 +206,13 @@ impl Supervisor {
         self.publish();
         if let Some(change) = outcome.change {
             log_change(&change);
+            if change.cause == Cause::WaitTimedOut {
+                self.failure = Some(self.checks.wait_failure());
+            }
+            // Nobody may be left whose end would wake the reaper.
+            self.must_reap |= change.to == PhaseName::Sweeping;
         }
+        self.follow_checks();
         self.actions.extend(outcome.actions);
         self.perform_all();
     }
@@ -274,7 +293,6 @@ impl Supervisor {
         let is_restart = self.child.replace(child).is_some();
         self.child_started_at = Instant::now();
         self.child_is_up = true;
-        self.must_announce = true;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         self.status.send_modify(|status| {
             status.child_began_at = Some(self.child_started_at);
@@ -305,7 +323,8 @@ impl Supervisor {
 
     fn signal_tree(&self, signal: Signal, scope: Scope) {
         let child = self.child.filter(|_| self.child_is_up);
-        let started: Vec<_> = child.into_iter().chain(self.hooks.pid()).collect();
+        let others = self.hooks.pid().into_iter().chain(self.checks.pids());
+        let started: Vec<_> = child.into_iter().chain(others).collect();
         tree::signal(&self.setting.proc_root, &started, signal, scope);
     }
 

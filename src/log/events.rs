@@ -283,18 +283,63 @@ pub(crate) fn survivors(total: usize, listed: &[Survivor<'_>]) {
 
 /// As JSON, as many as fit.
 fn list_of(survivors: &[Survivor<'_>]) -> String {
-    let mut list = String::from("[");
-    for Survivor { pid, command, state } in survivors {
-        let comma = if list.len() > 1 { "," } else { "" };
+    let entry = |Survivor { pid, command, state }: &Survivor<'_>| {
         let (command, state) = (Value::from(*command), Value::from(state.to_string()));
-        let entry = format!(r#"{comma}{{"pid":{pid},"command":{command},"state":{state}}}"#);
-        if list.len() + entry.len() >= LIST_MAX {
+        format!(r#"{{"pid":{pid},"command":{command},"state":{state}}}"#)
+    };
+    json_list(survivors.iter().map(entry))
+}
+
+/// The first of the entries, each of them JSON, up to the first that does not fit.
+fn json_list(entries: impl Iterator<Item = String>) -> String {
+    let mut list = String::from("[");
+    for entry in entries {
+        if list.len() + entry.len() + 2 > LIST_MAX {
             break;
+        }
+        if list.len() > 1 {
+            list.push(',');
         }
         list.push_str(&entry);
     }
     list.push(']');
     list
+}
+
+/// A check's verdict has become another, or is bad from the beginning.
+/// `level_of` is `live`, `ready`, `startup` or `wait`; `reason` is the true one.
+pub(crate) fn check_changed(check: &str, level_of: &'static str, ok: bool, reason: Option<&str>) {
+    const EVENT: &str = "check_changed";
+    if ok {
+        info!(event = EVENT, check, level_of, ok, reason, "check passed");
+    } else {
+        warn!(event = EVENT, check, level_of, ok, reason, "check failed");
+    }
+}
+
+/// What the start still waits for: the name of each check and its last reason.
+pub(crate) fn waiting_for<'a>(
+    pending: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    elapsed: Duration,
+    timeout: Duration,
+) {
+    let entry = |(check, reason): (&str, Option<&str>)| {
+        let (check, reason) = (Value::from(check), Value::from(reason));
+        format!(r#"{{"check":{check},"reason":{reason}}}"#)
+    };
+    let list = json_list(pending.map(entry));
+    info!(
+        event = "waiting_for",
+        list = list.as_bytes(),
+        elapsed_ms = millis(elapsed),
+        timeout_ms = millis(timeout),
+        "the start waits for others"
+    );
+}
+
+/// Whatever the start waited for has passed.
+pub(crate) fn wait_finished(elapsed: Duration) {
+    info!(event = "wait_finished", elapsed_ms = millis(elapsed), "the start need not wait");
 }
 
 /// `reason` is `exited`, `signalled`, `stopped`, `killed_at_deadline` or

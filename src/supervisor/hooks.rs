@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::launcher::{self, HookError, Launcher};
+use super::launcher::{self, CommandError, Launcher};
 use crate::log::events;
 use crate::policy::exit::ExitReason;
 use crate::policy::hooks::Hook;
@@ -60,10 +60,10 @@ impl Hooks {
 
     /// Starts the hook. One that still runs, although it was killed, is left to
     /// the reaper.
-    pub(super) fn start(&mut self, hook: Hook, launcher: &Launcher) -> Result<(), HookError> {
+    pub(super) fn start(&mut self, hook: Hook, launcher: &Launcher) -> Result<(), CommandError> {
         let command = self.commands.of(hook);
         let name = launcher::name(command);
-        match launcher.start_hook(command) {
+        match launcher.start_command(command) {
             Ok((pid, output)) => {
                 events::hook_started(hook.as_str(), pid.as_raw(), name);
                 let (started_at, output) = (Instant::now(), Some(output));

@@ -1,4 +1,4 @@
-//! Starting the child and the hooks: what all of them have in common.
+//! Starting the child, the hooks and commands of checks: what they have in common.
 //!
 //! Owns what castoff was given and passes on. It waits for nobody and decides
 //! nothing.
@@ -44,13 +44,13 @@ impl Launcher {
         started
     }
 
-    /// Starts a hook, and gives what it writes.
-    pub(super) fn start_hook(&self, command: &[CString]) -> Result<(Pid, Output), HookError> {
-        let input = output::no_input().map_err(HookError::Pipe)?;
-        let (output, write_end) = output::pipe().map_err(HookError::Pipe)?;
+    /// Starts a hook, or a check's command, and gives what it writes.
+    pub(super) fn start_command(&self, command: &[CString]) -> Result<(Pid, Output), CommandError> {
+        let input = output::no_input().map_err(CommandError::Pipe)?;
+        let (output, write_end) = output::pipe().map_err(CommandError::Pipe)?;
         let stdio = Stdio { input: input.as_fd(), output: write_end.as_fd() };
         let hook = child::spawn(&self.launch(command, None, Some(stdio)));
-        hook.map(|hook| (hook, output)).map_err(HookError::Spawn)
+        hook.map(|hook| (hook, output)).map_err(CommandError::Spawn)
     }
 
     /// Gives the terminal back to castoff's own group, for whoever comes next.
@@ -77,16 +77,16 @@ impl Launcher {
     }
 }
 
-/// Why a hook does not run.
+/// Why a command does not run.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HookError {
+pub(super) enum CommandError {
     #[error("cannot make a pipe: {0}")]
     Pipe(std::io::Error),
     #[error(transparent)]
     Spawn(SpawnError),
 }
 
-impl HookError {
+impl CommandError {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Pipe(_) => CASTOFF_FAILED,

@@ -1,4 +1,4 @@
-//! Whose end it was: the child's, a hook's, or an orphan's.
+//! Whose end it was: the child's, a hook's, a check's, or an orphan's.
 //!
 //! Turns what the reaper reports into events. It waits for nobody; the only
 //! `waitpid` is in `system::reaper`.
@@ -21,7 +21,9 @@ impl Supervisor {
         let mut left = Left::More;
         for _ in 0..LAST_TURNS {
             left = reaper::reap(|pid, change| match change {
-                _ if self.is_child(pid) || self.hooks.is(pid) => own.push((pid, change)),
+                _ if self.is_child(pid) || self.hooks.is(pid) || self.checks.is(pid) => {
+                    own.push((pid, change));
+                }
                 Change::Ended(_) if self.refused.contains(&pid) => {
                     self.refused.retain(|refused| *refused != pid);
                 }
@@ -43,7 +45,7 @@ impl Supervisor {
         }
         let is_last = left == Left::Nobody;
         // The child first: whoever else has ended with it must not have it told.
-        own.sort_by_key(|(pid, _)| self.hooks.is(*pid));
+        own.sort_by_key(|(pid, _)| !self.is_child(*pid));
         for (nth, (pid, change)) in own.iter().enumerate() {
             // Of two that have ended only the second can be the last.
             let is_last = is_last && nth + 1 == own.len();
@@ -51,6 +53,9 @@ impl Supervisor {
                 Change::Ended(reason) if self.hooks.is(*pid) => {
                     self.hooks.end(reason, self.lifecycle.has_hook_timed_out());
                     self.on(Event::HookFinished { end: HookEnd::Exited(reason), is_last });
+                }
+                Change::Ended(reason) if self.checks.is(*pid) => {
+                    self.check_command_ended(*pid, reason);
                 }
                 _ if !self.is_child(*pid) => {}
                 Change::Stopped(by) => {

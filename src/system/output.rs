@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::str;
+use std::task::{Context, Poll, ready};
 
 use nix::unistd::read;
 use tokio::net::unix::pipe::Receiver;
@@ -64,17 +65,38 @@ impl Output {
             // Before the read, when nothing can be lost: output without a pause
             // must not keep the endpoints waiting.
             tokio::task::yield_now().await;
-            let mut chunk = [0; CHUNK];
-            match is_ready.and_then(|()| self.pipe.try_read(&mut chunk)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(0) | Err(_) => {
-                    self.lines.finish(lines);
-                    return false;
-                }
-                Ok(count) => {
-                    self.lines.take(chunk.get(..count).unwrap_or_default(), lines);
-                    return true;
-                }
+            if let Some(has_more) = self.read(is_ready, lines) {
+                return has_more;
+            }
+        }
+    }
+
+    /// As `next`, for whoever waits for several at a time.
+    pub(crate) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        lines: &mut Vec<String>,
+    ) -> Poll<bool> {
+        loop {
+            let is_ready = ready!(self.pipe.poll_read_ready(context));
+            if let Some(has_more) = self.read(is_ready, lines) {
+                return Poll::Ready(has_more);
+            }
+        }
+    }
+
+    /// `None`: there was nothing after all.
+    fn read(&mut self, is_ready: io::Result<()>, lines: &mut Vec<String>) -> Option<bool> {
+        let mut chunk = [0; CHUNK];
+        match is_ready.and_then(|()| self.pipe.try_read(&mut chunk)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Ok(0) | Err(_) => {
+                self.lines.finish(lines);
+                Some(false)
+            }
+            Ok(count) => {
+                self.lines.take(chunk.get(..count).unwrap_or_default(), lines);
+                Some(true)
             }
         }
     }

@@ -11,7 +11,7 @@ mod proc_net;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::policy::traffic::{
@@ -71,7 +71,7 @@ impl Watch {
         if !self.is_auto {
             return;
         }
-        let Some(mut listeners) = self.listeners() else {
+        let Some(mut listeners) = listeners(&self.proc_root) else {
             self.is_blind = true;
             return;
         };
@@ -79,7 +79,7 @@ impl Watch {
             Some(listener.port) != self.own_port && !self.ports.contains(&listener.port)
         });
         let found = listeners::of_tree(&self.proc_root, tree, &listeners, until);
-        self.ports.extend(found.ports);
+        self.ports.extend(found.listeners.iter().map(|listener| listener.port));
         self.is_blind = !found.is_complete;
     }
 
@@ -92,8 +92,7 @@ impl Watch {
         }
         let snmp = fs::read_to_string(self.proc_root.join("net/snmp")).ok()?;
         let passive = proc_net::passive_opens(&snmp)?;
-        let (own, others): (Vec<_>, Vec<_>) = self
-            .listeners()?
+        let (own, others): (Vec<_>, Vec<_>) = listeners(&self.proc_root)?
             .into_iter()
             .filter(|listener| !self.ports.contains(&listener.port))
             .partition(|listener| Some(listener.port) == self.own_port);
@@ -188,21 +187,72 @@ impl Watch {
             Role::Unused
         }
     }
+}
 
-    /// Whatever listens in the namespace, on any port.
-    fn listeners(&self) -> Option<Vec<Listener>> {
-        fn collect<E>(
-            tell: impl FnOnce(&mut dyn FnMut(Row)) -> Result<bool, E>,
-        ) -> Option<Vec<Listener>> {
-            let mut listeners = Vec::new();
-            let mut each = |row| {
-                if let Row::Listener(listener) = row {
-                    listeners.push(listener);
-                }
-            };
-            tell(&mut each).ok()?.then_some(listeners)
+/// Whatever listens in the namespace, on any port.
+fn listeners(proc_root: &Path) -> Option<Vec<Listener>> {
+    fn collect<E>(
+        tell: impl FnOnce(&mut dyn FnMut(Row)) -> Result<bool, E>,
+    ) -> Option<Vec<Listener>> {
+        let mut listeners = Vec::new();
+        let mut each = |row| {
+            if let Row::Listener(listener) = row {
+                listeners.push(listener);
+            }
+        };
+        tell(&mut each).ok()?.then_some(listeners)
+    }
+    collect(diag::listeners).or_else(|| collect(|each| proc_net::rows(proc_root, each)))
+}
+
+/// A port on which the child's tree is to listen. Nobody connects to it.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    port: u16,
+    /// The socket that was found last: while it listens there is no need to walk.
+    inode: Option<u64>,
+}
+
+/// Why a port is not taken for the child's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotListening {
+    #[error("nobody listens on it")]
+    Nobody,
+    #[error("who listens on it is no descendant")]
+    Stranger,
+    #[error("processes cannot be seen, or there are too many to look at in time")]
+    Unknown,
+}
+
+impl Listening {
+    pub(crate) fn new(port: u16) -> Self {
+        Self { port, inode: None }
+    }
+
+    /// Whether a process of `tree`, which is asked for only when needed, listens
+    /// there now. Looks no longer than until then.
+    pub(crate) fn look(
+        &mut self,
+        proc_root: &Path,
+        tree: impl FnOnce() -> Option<Vec<i32>>,
+        until: Instant,
+    ) -> Result<(), NotListening> {
+        let mut listeners = listeners(proc_root).ok_or(NotListening::Unknown)?;
+        listeners.retain(|listener| listener.port == self.port);
+        if listeners.is_empty() {
+            return Err(NotListening::Nobody);
         }
-        collect(diag::listeners).or_else(|| collect(|each| proc_net::rows(&self.proc_root, each)))
+        if listeners.iter().any(|listener| Some(listener.inode) == self.inode) {
+            return Ok(());
+        }
+        let tree = tree().ok_or(NotListening::Unknown)?;
+        let found = listeners::of_tree(proc_root, &tree, &listeners, until);
+        self.inode = found.listeners.first().map(|listener| listener.inode);
+        match self.inode {
+            Some(_) => Ok(()),
+            None if found.is_complete => Err(NotListening::Stranger),
+            None => Err(NotListening::Unknown),
+        }
     }
 }
 

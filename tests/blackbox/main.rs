@@ -11,6 +11,7 @@
     reason = "the whole binary is tests"
 )]
 
+mod checks;
 mod cli;
 mod drain;
 mod exit_code;

@@ -304,6 +304,41 @@ fn a_list_that_is_too_long_for_a_line_ends_early() {
 }
 
 #[test]
+fn checks_and_what_the_start_waits_for() {
+    assert_line(
+        || check_changed("db", "ready", false, Some("connection refused")),
+        concat!(
+            r#""level":"WARN","msg":"check failed","event":"check_changed","check":"db","#,
+            r#""level_of":"ready","ok":false,"reason":"connection refused"}"#
+        ),
+    );
+    assert_line(
+        || check_changed("db", "live", true, None),
+        concat!(
+            r#""level":"INFO","msg":"check passed","event":"check_changed","check":"db","#,
+            r#""level_of":"live","ok":true}"#
+        ),
+    );
+    let seconds = Duration::from_secs;
+    let pending = [("wait-for-1", Some("a \"b\"")), ("wait-for-2", None)];
+    assert_line(
+        || waiting_for(pending.into_iter(), seconds(5), seconds(60)),
+        concat!(
+            r#""level":"INFO","msg":"the start waits for others","event":"waiting_for","#,
+            r#""list":[{"check":"wait-for-1","reason":"a \"b\""},{"check":"wait-for-2","#,
+            r#""reason":null}],"elapsed_ms":5000,"timeout_ms":60000}"#
+        ),
+    );
+    assert_line(
+        || wait_finished(seconds(7)),
+        concat!(
+            r#""level":"INFO","msg":"the start need not wait","event":"wait_finished","#,
+            r#""elapsed_ms":7000}"#
+        ),
+    );
+}
+
+#[test]
 fn the_end() {
     assert_line(
         || drain_finished(Duration::from_secs(5), "delay", None),

@@ -73,3 +73,28 @@ impl fmt::Display for Place {
         write!(f, "{}:{}", self.host, self.port)
     }
 }
+
+impl Target {
+    /// What to call it where its name would say too little: without a query,
+    /// headers or arguments, which may hold secrets.
+    pub(crate) fn label(&self) -> String {
+        match self {
+            Self::Tcp(place) => format!("tcp://{place}"),
+            Self::Http(http) => {
+                let path = http.path.split('?').next().unwrap_or_default();
+                format!("http://{}{path}", http.place)
+            }
+            Self::Unix(path) => format!("unix://{}", path.display()),
+            Self::Exec(words) => {
+                let program = words.first().map(|word| word.to_string_lossy());
+                format!("exec:{}", program.unwrap_or_default())
+            }
+            Self::File { path, .. } => format!("file://{}", path.display()),
+            Self::Listen(port) => format!("listen:{port}"),
+            Self::Grpc { place, .. } => format!("grpc://{place}"),
+            Self::Notify => "notify".to_owned(),
+            Self::Descriptor(number) => format!("fd:{number}"),
+            Self::Watchdog(_) => "watchdog".to_owned(),
+        }
+    }
+}

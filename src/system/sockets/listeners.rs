@@ -11,12 +11,12 @@ use std::time::Instant;
 use super::Listener;
 
 pub(super) struct Found {
-    pub(super) ports: Vec<u16>,
+    pub(super) listeners: Vec<Listener>,
     /// Every process and descriptor could be read, or has gone.
     pub(super) is_complete: bool,
 }
 
-/// The ports of those `listeners` that a process of the tree has open.
+/// Those of the `listeners` that a process of the tree has open.
 pub(super) fn of_tree(
     proc_root: &Path,
     tree: &[i32],
@@ -24,10 +24,10 @@ pub(super) fn of_tree(
     until: Instant,
 ) -> Found {
     let mut walk = Walk {
-        wanted: listeners.iter().map(|listener| (listener.inode, listener.port)).collect(),
+        wanted: listeners.iter().map(|listener| (listener.inode, *listener)).collect(),
         until,
         is_late: false,
-        found: Found { ports: Vec::new(), is_complete: true },
+        found: Found { listeners: Vec::new(), is_complete: true },
     };
     if walk.wanted.is_empty() {
         return walk.found;
@@ -48,7 +48,7 @@ pub(super) fn of_tree(
 }
 
 struct Walk {
-    wanted: HashMap<u64, u16>,
+    wanted: HashMap<u64, Listener>,
     until: Instant,
     is_late: bool,
     found: Found,
@@ -65,7 +65,7 @@ impl Walk {
             match entry?.path().read_link() {
                 Ok(target) => {
                     let inode = target.to_str().and_then(inode_of);
-                    self.found.ports.extend(inode.and_then(|inode| self.wanted.remove(&inode)));
+                    self.found.listeners.extend(inode.and_then(|inode| self.wanted.remove(&inode)));
                 }
                 Err(error) => self.note(&error),
             }

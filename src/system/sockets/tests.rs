@@ -345,7 +345,7 @@ fn several_listeners_of_one_port_are_one_port() {
     let proc = Directory::new("several");
     proc.link("9/fd/3", &inode(&second));
     let mut watch = Watch::new(Ports::Auto, None, proc.0.clone());
-    let rows = watch.listeners().unwrap();
+    let rows = listeners(&watch.proc_root).unwrap();
     assert_eq!(rows.iter().filter(|listener| listener.port == port).count(), 2);
     watch.learn(&[9], later());
     assert_eq!(watch.ports, BTreeSet::from([port]));
