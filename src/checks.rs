@@ -141,7 +141,7 @@ fn hyper_reason(error: &hyper::Error, what: &str) -> String {
     } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         "closed the connection without an answer".to_owned()
     } else {
-        one_line(&source.to_string())
+        one_line(&format!("no answer by {what}: {source}"))
     }
 }
 

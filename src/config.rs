@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod help;
 mod options;
+mod probe;
 mod settings;
 mod target;
 mod value;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use error::ConfigErrors;
+pub(crate) use probe::{Asked, ProbeInvocation, Question, load as load_probe};
 pub(crate) use value::{DEFAULT_PORT, Listen, LogLevel};
 
 use crate::policy::checks::{CheckRules, Target};

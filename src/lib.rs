@@ -1,9 +1,9 @@
 //! castoff is PID 1 for containers.
 //!
 //! ```text
-//! main -> run -> config, log, http, supervisor, system     who may import whom; nothing points back up
+//! main -> run -> config, log, http, probe, supervisor, system     who may import whom; nothing points back up
 //! supervisor -> policy, system, log, checks                http -> policy
-//! checks -> system::aside, policy (its nouns only)
+//! checks -> system::aside, policy (its nouns only)         probe -> config (its nouns only)
 //! config, system, log -> policy (its nouns only)           log -> system::stderr
 //! policy -> std without fs, env, net, process, thread, and without any clock
 //! ```
@@ -16,6 +16,7 @@ mod config;
 mod http;
 mod log;
 mod policy;
+mod probe;
 mod run;
 mod supervisor;
 mod system;

@@ -15,7 +15,9 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{self, Config, DEFAULT_PORT, Hooks, Invocation, Listen, LogLevel};
+use crate::config::{
+    self, Config, DEFAULT_PORT, Hooks, Invocation, Listen, LogLevel, ProbeInvocation,
+};
 use crate::http;
 use crate::log::{self, events};
 use crate::policy::checks::{Level, Target};
@@ -28,6 +30,7 @@ use crate::policy::status::{Status, Usage};
 use crate::policy::statusz::About;
 use crate::policy::stop_plan::StopScope;
 use crate::policy::timeline::{Request, timeline};
+use crate::probe;
 use crate::supervisor::{Accepted, Checks, Commands, Launcher, Setting, Supervisor, Traffic};
 use crate::system::cgroup::{self, Detected, Groups, Roots};
 use crate::system::child;
@@ -43,7 +46,14 @@ pub(crate) fn run() -> u8 {
     let mask = entry::block_signals();
     descriptors::occupy_standard_descriptors();
     let environment: Vec<_> = std::env::vars_os().collect();
-    match config::load(std::env::args_os().skip(1), &environment) {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some((first, rest)) = args.split_first()
+        && first == "probe"
+    {
+        entry::unblock_signals(mask);
+        return probe(rest, &environment);
+    }
+    match config::load(args, &environment) {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Supervise(config)) => launch(&config, mask).unwrap_or_else(|failure| {
             let _ = writeln!(io::stderr(), "castoff: {failure}");
@@ -54,6 +64,23 @@ pub(crate) fn run() -> u8 {
             CASTOFF_FAILED
         }
     }
+}
+
+/// Asks another castoff, and returns 0 or 1: Docker has a meaning of its own for
+/// any other code of a HEALTHCHECK.
+fn probe(args: &[OsString], environment: &[(OsString, OsString)]) -> u8 {
+    let failure = match config::load_probe(args, environment) {
+        Ok(ProbeInvocation::Print(text)) => return print(text).min(1),
+        Ok(ProbeInvocation::Ask(question)) => match probe::ask(&question) {
+            Ok(()) => return 0,
+            Err(failure) => format!("not {}: {failure}", question.asked.as_str()),
+        },
+        Err(error) => error.to_string(),
+    };
+    // One line, whatever a path or a value holds.
+    let line: String = failure.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let _ = writeln!(io::stderr(), "castoff: {line}");
+    1
 }
 
 /// Why there is nothing to supervise.

@@ -16,7 +16,7 @@ use super::io_reason;
 use crate::system::aside;
 
 /// When it was modified, or why that cannot be told; `None`: not known yet.
-type Look = Option<Result<SystemTime, String>>;
+pub(super) type Look = Option<Result<SystemTime, String>>;
 
 /// The looks that have not returned, by path.
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl Looks {
     }
 
     /// The look at that path that is under way, or a new one.
-    fn begin(
+    pub(super) fn begin(
         &self,
         path: &Path,
         look: impl FnOnce(&Path) -> std::io::Result<SystemTime> + Send + 'static,
@@ -63,7 +63,11 @@ impl Looks {
 
 /// By wall clock, as the file's own time is; that of a file from the future is
 /// as fresh as can be.
-fn judge(modified: SystemTime, now: SystemTime, max_age: Duration) -> Result<(), String> {
+pub(super) fn judge(
+    modified: SystemTime,
+    now: SystemTime,
+    max_age: Duration,
+) -> Result<(), String> {
     let age = now.duration_since(modified).unwrap_or_default();
     if age <= max_age {
         return Ok(());

@@ -139,7 +139,7 @@ fn call_result(headers: &HeaderMap) -> Option<Result<(), String>> {
 }
 
 /// The status in a framed `HealthCheckResponse`.
-fn status(answer: &[u8]) -> Result<u64, String> {
+pub(super) fn status(answer: &[u8]) -> Result<u64, String> {
     fn parse(answer: &[u8]) -> Option<u64> {
         let (head, mut message) = answer.split_at_checked(5)?;
         let (flags, length) = head.split_first()?;

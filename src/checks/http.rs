@@ -105,7 +105,7 @@ async fn ask(
         while length < BODY_BYTES_MAX
             && let Some(frame) = connection.until(body.frame()).await
         {
-            let frame = frame.map_err(|error| format!("its body breaks off: {}", reason(error)))?;
+            let frame = frame.map_err(|_| "its body breaks off")?;
             length += frame.data_ref().map_or(0, Bytes::len);
         }
     }

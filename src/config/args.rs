@@ -15,7 +15,7 @@ use super::value::exit_code;
 use crate::policy::signal::Signal;
 
 /// Words that name sub-commands when they stand first.
-const RESERVED: [&str; 3] = ["check", "explain", "probe"];
+const RESERVED: [&str; 2] = ["check", "explain"];
 
 const SIGNAL: &str = "a signal such as SIGTERM, TERM or 15";
 const EXIT_CODE: &str = "an exit code from 0 to 255";

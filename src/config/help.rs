@@ -14,8 +14,10 @@ castoff launches COMMAND unchanged as PID 1 of a container or below one,
 answers its probes, and turns a stop signal into an orderly stop.
 
 Usage: castoff [OPTIONS] [--] COMMAND [ARG...]
+       castoff probe [live|ready|started] [--addr ADDR] [--timeout DURATION]
 
-The first word that is no option is COMMAND; it is found in PATH.
+The first word that is no option is COMMAND; it is found in PATH. The second
+form asks a castoff that runs, for a HEALTHCHECK: see castoff probe --help.
 
 Each setting is a flag (--drain-delay), a variable (CASTOFF_DRAIN_DELAY) and a
 key of the TOML file (drain_delay). The flag wins, then the variable, then the
@@ -37,6 +39,27 @@ Exit codes:
   125  castoff itself failed: usage, configuration, an address it cannot bind
   126  COMMAND cannot be executed
   127  COMMAND was not found
+";
+
+/// What `castoff probe --help` prints.
+pub(super) const PROBE: &str = "\
+castoff probe asks the endpoints of a castoff that runs, as a HEALTHCHECK or an
+exec probe does in an image without a shell.
+
+Usage: castoff probe [live|ready|started] [--addr ADDR] [--timeout DURATION]
+
+  live, ready, started  What is asked: /livez, /readyz or /startupz.
+                        default: ready
+  --addr ADDR           Where: 127.0.0.1:9911, [::1]:9911, :9911 or 9911; names
+                        are not resolved. default: the port, on loopback, of
+                        CASTOFF_HEALTH_LISTEN or of health_listen in the file
+                        that CASTOFF_CONFIG names
+  --timeout DURATION    For connection, request and answer together. default: 1s
+  -h, --help            Print this text and exit.
+
+Exit codes:
+  0  yes; nothing is printed
+  1  no, no answer, or a mistake in the command line; stderr has one line
 ";
 
 /// What `--help` prints.
@@ -138,7 +161,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal() {
-        for line in text().lines() {
+        for line in text().lines().chain(PROBE.lines()) {
             assert!(line.len() <= WIDTH && line.trim_end() == line, "{line:?}");
         }
     }

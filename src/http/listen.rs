@@ -12,7 +12,8 @@ const BACKLOG: i32 = 1024;
 
 /// The socket buffers of a connection. Left alone the kernel lets them grow to
 /// megabytes, which count as the container's memory (`man 7 tcp`). A request
-/// is small; the longest answer, `/metrics`, has 10 KiB.
+/// is small; the longest answer, `/metrics`, has 10 KiB and one more for each
+/// check.
 const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
 const SEND_BUFFER_BYTES: usize = 32 * 1024;
 

@@ -11,18 +11,17 @@
 //!           "exit":{"exit_code":143,"signal":"SIGTERM"},"status":"warm"},
 //!  "checks":[{"check":"page","level":"ready","ok":true,"changed_ms_ago":1500}],
 //!  "limits":{"cgroup":"v2","cpus":1.5,"memory_bytes":null,"pids":null,
-//!            "sources":{"cpus":"/sys/fs/cgroup/cpu.max"}},
+//!            "sources":{"cpus":"/sys/fs/cgroup/cpu.max","memory_bytes":null,"pids":null}},
 //!  "exports":["GOMAXPROCS"],
 //!  "timeline":[{"at_ms":5000,"phase":"stopping","what":"SIGTERM to the child"}]}
 //! ```
 //!
 //! `stop`, `pid`, the child's `uptime_ms`, `exit`, `signal`, `status`,
-//! `changed_ms_ago` and each limit are null when there is none. The members of
-//! an object are in no particular order.
+//! `changed_ms_ago`, each limit and its source are null when there is none.
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::policy::checks::CheckReport;
 use crate::policy::exit::ExitReason;
@@ -33,90 +32,114 @@ use crate::policy::timeline::Step;
 
 /// The page, with a newline at its end.
 pub(super) fn json(status: &Status, about: &About, now: Instant) -> String {
-    let ago = |at: Instant| millis(now.saturating_duration_since(at));
+    let since = |at: Instant| now.saturating_duration_since(at);
+    let stop =
+        status.stop_requested_at.map(|at| object(&[("requested_ms_ago", millis(since(at)))]));
     let began_at = status.child_began_at.filter(|_| status.child_is_up);
-    let page = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "phase": status.phase.as_str(),
-        "uptime_ms": ago(about.started_at),
-        "live": status.is_live(),
-        "ready": status.is_ready(),
-        "started": status.was_ready,
-        "stop": status.stop_requested_at.map(|at| json!({ "requested_ms_ago": ago(at) })),
-        "child": {
-            "up": status.child_is_up,
-            "pid": status.child_pid,
-            "uptime_ms": began_at.map(ago),
-            "restarts": status.restarts,
-            "exit": status.child_exit.map(exit),
-            "status": status.notify_status.as_deref(),
-        },
-        "checks": list(&status.checks, |check| self::check(check, ago)),
-        "limits": limits(&status.limits),
-        "exports": list(&about.exports, |name| Value::from(*name)),
-        "timeline": list(about.timeline(status), step),
-    });
-    format!("{page}\n")
+    let child = object(&[
+        ("up", boolean(status.child_is_up)),
+        ("pid", or_null(status.child_pid.map(|pid| pid.to_string()))),
+        ("uptime_ms", or_null(began_at.map(|at| millis(since(at))))),
+        ("restarts", status.restarts.to_string()),
+        ("exit", or_null(status.child_exit.map(exit))),
+        ("status", or_null(status.notify_status.as_deref().map(text))),
+    ]);
+    let check = |check: &CheckReport| {
+        object(&[
+            ("check", text(&check.name)),
+            ("level", text(check.level.as_str())),
+            ("ok", boolean(check.is_up)),
+            ("changed_ms_ago", or_null(check.changed_at.map(|at| millis(since(at))))),
+        ])
+    };
+    let mut page = object(&[
+        ("version", text(env!("CARGO_PKG_VERSION"))),
+        ("phase", text(status.phase.as_str())),
+        ("uptime_ms", millis(since(about.started_at))),
+        ("live", boolean(status.is_live())),
+        ("ready", boolean(status.is_ready())),
+        ("started", boolean(status.was_ready)),
+        ("stop", or_null(stop)),
+        ("child", child),
+        ("checks", array(status.checks.iter().map(check).collect())),
+        ("limits", limits(&status.limits)),
+        ("exports", array(about.exports.iter().map(|name| text(name)).collect())),
+        ("timeline", array(about.timeline(status).iter().map(step).collect())),
+    ]);
+    page.push('\n');
+    page
 }
 
-fn list<T>(items: &[T], value: impl Fn(&T) -> Value) -> Value {
-    items.iter().map(value).collect()
-}
-
-fn check(check: &CheckReport, ago: impl Fn(Instant) -> u64) -> Value {
-    json!({
-        "check": check.name.as_str(),
-        "level": check.level.as_str(),
-        "ok": check.is_up,
-        "changed_ms_ago": check.changed_at.map(ago),
-    })
-}
-
-fn exit(reason: ExitReason) -> Value {
+fn exit(reason: ExitReason) -> String {
     let signal = match reason {
         ExitReason::Code(_) => None,
-        ExitReason::Signal(signal) => Some(signal.to_string()),
+        ExitReason::Signal(signal) => Some(text(&signal.to_string())),
     };
-    json!({ "exit_code": reason.code(), "signal": signal })
+    object(&[("exit_code", reason.code().to_string()), ("signal", or_null(signal))])
 }
 
-fn limits(limits: &Limits) -> Value {
+fn limits(limits: &Limits) -> String {
     let Limits { cgroup, cpus, memory_bytes, pids, .. } = limits;
-    json!({
-        "cgroup": cgroup.as_str(),
-        "cpus": value(cpus),
-        "memory_bytes": value(memory_bytes),
-        "pids": value(pids),
-        "sources": {
-            "cpus": source(cpus),
-            "memory_bytes": source(memory_bytes),
-            "pids": source(pids),
-        },
-    })
+    let finite = cpus.as_ref().filter(|limit| limit.value.is_finite());
+    object(&[
+        ("cgroup", text(cgroup.as_str())),
+        ("cpus", or_null(finite.map(|limit| limit.value.to_string()))),
+        ("memory_bytes", or_null(memory_bytes.as_ref().map(|limit| limit.value.to_string()))),
+        ("pids", or_null(pids.as_ref().map(|limit| limit.value.to_string()))),
+        (
+            "sources",
+            object(&[
+                ("cpus", source(cpus)),
+                ("memory_bytes", source(memory_bytes)),
+                ("pids", source(pids)),
+            ]),
+        ),
+    ])
 }
 
-fn value<T: Copy>(limit: &Option<Limit<T>>) -> Option<T> {
-    limit.as_ref().map(|limit| limit.value)
+fn source<T>(limit: &Option<Limit<T>>) -> String {
+    or_null(limit.as_ref().map(|limit| text(&limit.source)))
 }
 
-fn source<T>(limit: &Option<Limit<T>>) -> Option<&str> {
-    limit.as_ref().map(|limit| limit.source.as_str())
+fn step(step: &Step) -> String {
+    object(&[
+        ("at_ms", millis(step.at)),
+        ("phase", text(step.phase.as_str())),
+        ("what", text(&step.what)),
+    ])
 }
 
-fn step(step: &Step) -> Value {
-    json!({
-        "at_ms": millis(step.at),
-        "phase": step.phase.as_str(),
-        "what": step.what.as_str(),
-    })
+/// An object of values that are JSON already; the names need no escape. One of
+/// serde_json would cost ten times the code, and lose the order.
+fn object(members: &[(&str, String)]) -> String {
+    let members = members.iter().map(|(name, value)| format!("\"{name}\":{value}"));
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+fn array(values: Vec<String>) -> String {
+    format!("[{}]", values.join(","))
+}
+
+fn text(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn boolean(fact: bool) -> String {
+    fact.to_string()
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+fn or_null(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "null".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json as value;
+
     use super::*;
     use crate::policy::checks::Level;
     use crate::policy::health::serving;
@@ -144,7 +167,7 @@ mod tests {
         let text = json(&status, &about(now - Duration::from_secs(61)), now);
         assert!(text.ends_with("}\n") && text.lines().count() == 1, "{text}");
         let page: Value = serde_json::from_str(&text).expect("JSON");
-        let expected = json!({
+        let expected = value!({
             "version": env!("CARGO_PKG_VERSION"), "phase": "serving", "uptime_ms": 61000,
             "live": true, "ready": false, "started": true, "stop": { "requested_ms_ago": 1200 },
             "child": {

@@ -85,3 +85,79 @@ impl Drop for Watching {
         self.0.changed.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    const HOURS: Duration = Duration::from_secs(36_000);
+
+    /// Runs `story` with a clock that jumps to the next timeout.
+    fn impatient(story: impl Future<Output = ()>) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+        runtime.block_on(story);
+    }
+
+    #[test]
+    fn without_a_stream_the_connection_is_not_kept() {
+        impatient(async {
+            let (streams, begun) = (Rc::new(Streams::default()), Instant::now());
+            streams.outlived().await;
+            assert_eq!(begun.elapsed(), HEADER_TIMEOUT);
+        });
+    }
+
+    #[test]
+    fn every_stream_begins_the_wait_for_the_next_anew_until_the_lifetime_is_over() {
+        impatient(async {
+            let (streams, begun) = (Rc::new(Streams::default()), Instant::now());
+            let ask = async {
+                loop {
+                    tokio::time::sleep(HEADER_TIMEOUT / 2).await;
+                    drop(streams.open());
+                }
+            };
+            tokio::select! { () = streams.outlived() => {} () = ask => {} }
+            assert_eq!(begun.elapsed(), LIFETIME);
+        });
+    }
+
+    #[test]
+    fn a_stream_that_is_never_answered_keeps_it_for_its_lifetime() {
+        impatient(async {
+            let (streams, begun) = (Rc::new(Streams::default()), Instant::now());
+            let _open = streams.open();
+            streams.outlived().await;
+            assert_eq!(begun.elapsed(), LIFETIME);
+        });
+    }
+
+    #[test]
+    fn a_watch_keeps_it_for_as_long_as_it_lasts() {
+        impatient(async {
+            let streams = Rc::new(Streams::default());
+            let open = streams.open();
+            let watching = open.watch();
+            let mut outlived = std::pin::pin!(streams.outlived());
+            assert!(timeout(HOURS, outlived.as_mut()).await.is_err());
+            drop(watching);
+            drop(open);
+            let ended = Instant::now();
+            outlived.await;
+            assert_eq!(ended.elapsed(), Duration::ZERO);
+        });
+    }
+
+    #[test]
+    fn a_connection_has_so_many_watches_and_no_more() {
+        let streams = Rc::new(Streams::default());
+        let open = streams.open();
+        let mut watches: Vec<_> = (0..WATCHES_MAX).map(|_| open.watch().expect("room")).collect();
+        assert!(open.watch().is_none());
+        watches.pop();
+        assert!(open.watch().is_some());
+    }
+}

@@ -1,18 +1,24 @@
 //! A connection as both protocols read and write it, from its first bytes on.
 //!
-//! Owns which protocol a client speaks. It never waits for more bytes than tell
-//! it, and never writes several buffers at once.
+//! Owns which protocol a client speaks, and how much of what it sends is read in
+//! one turn of the loop. It never waits for more bytes than tell the protocol,
+//! and never writes several buffers at once.
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// How HTTP/2 begins (RFC 9113, section 3.4). No method of HTTP/1 is called
 /// PRI, so these four bytes are enough.
 const PREFACE: &[u8; 4] = b"PRI ";
+
+/// What is read of a connection in one turn of the loop. A request has some
+/// hundred bytes; but a client that sends without end would be read from without
+/// end, and HTTP/2 packs fifty requests into a kilobyte.
+const TURN_BYTES_MAX: usize = 1024;
 
 /// `writev` cannot be told not to raise SIGPIPE, `send` is (std, mio). A
 /// SIGPIPE of our own would be forwarded to the child. So this offers only
@@ -20,7 +26,9 @@ const PREFACE: &[u8; 4] = b"PRI ";
 pub(super) struct Wire {
     /// What was read to find out the protocol, and nobody else has read yet.
     seen: Vec<u8>,
-    stream: TokioIo<TcpStream>,
+    /// Something was read in this turn, and the rest waits for the next.
+    has_read: bool,
+    stream: TcpStream,
 }
 
 impl Wire {
@@ -40,7 +48,7 @@ impl Wire {
             let seen = bytes.get(..length).unwrap_or_default();
             if count == 0 || seen == PREFACE || !PREFACE.starts_with(seen) {
                 let is_http2 = seen == PREFACE;
-                let wire = Self { seen: seen.to_vec(), stream: TokioIo::new(stream) };
+                let wire = Self { seen: seen.to_vec(), has_read: false, stream };
                 return Ok((wire, is_http2));
             }
         }
@@ -53,13 +61,21 @@ impl Read for Wire {
         context: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.has_read) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut bytes = [0; TURN_BYTES_MAX];
+        let length = buffer.remaining().min(bytes.len());
+        let mut read = ReadBuf::new(bytes.get_mut(..length).unwrap_or_default());
         if self.seen.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut read))?;
+        } else {
+            let count = self.seen.len().min(read.remaining());
+            read.put_slice(self.seen.drain(..count).as_slice());
         }
-        let count = self.seen.len().min(buffer.remaining());
-        for byte in self.seen.drain(..count) {
-            buffer.put_slice(&[byte]);
-        }
+        self.has_read = true;
+        buffer.put_slice(read.filled());
         Poll::Ready(Ok(()))
     }
 }

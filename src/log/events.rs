@@ -79,6 +79,59 @@ pub(crate) fn env_exported(name: &str, value: impl Display, why: impl Display) {
     info!(event = "env_exported", name, %value, %why, "variable exported");
 }
 
+/// The verdict of a check changed. `level_of` is its level, for `level` is that
+/// of the line; `reason` is the true one, which no endpoint tells.
+pub(crate) fn check_changed(
+    check: &str,
+    level_of: &'static str,
+    is_ok: bool,
+    reason: Option<&str>,
+) {
+    const EVENT: &str = "check_changed";
+    if is_ok {
+        info!(event = EVENT, check, level_of, ok = true, reason, "check passes");
+    } else {
+        warn!(event = EVENT, check, level_of, ok = false, reason, "check fails");
+    }
+}
+
+/// A check that the start of the child waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending<'a> {
+    pub(crate) check: &'a str,
+    /// Why it failed last; `None`: it has not been run to its end.
+    pub(crate) reason: Option<&'a str>,
+}
+
+/// The child is not started before all of `pending` pass, of which those are
+/// told that fit into a line; after `timeout` castoff gives up.
+pub(crate) fn waiting_for(pending: &[Pending<'_>], elapsed: Duration, timeout: Duration) {
+    let entry = |Pending { check, reason }: &Pending<'_>| {
+        let (check, reason) = (Value::from(*check), Value::from(reason.map(shortened)));
+        format!(r#"{{"check":{check},"reason":{reason}}}"#)
+    };
+    let list = list_of(pending.iter().map(entry));
+    info!(
+        event = "waiting_for",
+        count = pending.len(),
+        list = list.as_bytes(),
+        elapsed_ms = millis(elapsed),
+        timeout_ms = millis(timeout),
+        "start waits for checks"
+    );
+}
+
+/// All that the start of the child waited for passes.
+pub(crate) fn wait_finished(elapsed: Duration) {
+    info!(event = "wait_finished", elapsed_ms = millis(elapsed), "start waits no longer");
+}
+
+/// So that one long reason leaves the others room.
+fn shortened(reason: &str) -> String {
+    const LONGEST: usize = 200;
+    reason.chars().take(LONGEST).collect()
+}
+
 /// The endpoints have no address, and castoff goes on without them.
 pub(crate) fn listen_failed(address: impl Display, cause: impl Display) {
     warn!(event = "listen_failed", %address, %cause, "endpoints not available");
@@ -272,7 +325,11 @@ pub(crate) fn hang_signal_sent(signal: Signal) {
 /// `total` processes outlived their time; `listed` are the first of them, of
 /// which those are told that fit into a line.
 pub(crate) fn survivors(total: usize, listed: &[Survivor<'_>]) {
-    let list = list_of(listed);
+    let entry = |Survivor { pid, command, state }: &Survivor<'_>| {
+        let (command, state) = (Value::from(*command), Value::from(state.to_string()));
+        format!(r#"{{"pid":{pid},"command":{command},"state":{state}}}"#)
+    };
+    let list = list_of(listed.iter().map(entry));
     warn!(
         event = "survivors",
         count = total,
@@ -281,65 +338,19 @@ pub(crate) fn survivors(total: usize, listed: &[Survivor<'_>]) {
     );
 }
 
-/// As JSON, as many as fit.
-fn list_of(survivors: &[Survivor<'_>]) -> String {
-    let entry = |Survivor { pid, command, state }: &Survivor<'_>| {
-        let (command, state) = (Value::from(*command), Value::from(state.to_string()));
-        format!(r#"{{"pid":{pid},"command":{command},"state":{state}}}"#)
-    };
-    json_list(survivors.iter().map(entry))
-}
-
-/// The first of the entries, each of them JSON, up to the first that does not fit.
-fn json_list(entries: impl Iterator<Item = String>) -> String {
+/// As a JSON array, as many of these values as fit.
+fn list_of(entries: impl Iterator<Item = String>) -> String {
     let mut list = String::from("[");
     for entry in entries {
-        if list.len() + entry.len() + 2 > LIST_MAX {
+        let comma = if list.len() > 1 { "," } else { "" };
+        if list.len() + comma.len() + entry.len() >= LIST_MAX {
             break;
         }
-        if list.len() > 1 {
-            list.push(',');
-        }
+        list.push_str(comma);
         list.push_str(&entry);
     }
     list.push(']');
     list
-}
-
-/// A check's verdict has become another, or is bad from the beginning.
-/// `level_of` is `live`, `ready`, `startup` or `wait`; `reason` is the true one.
-pub(crate) fn check_changed(check: &str, level_of: &'static str, ok: bool, reason: Option<&str>) {
-    const EVENT: &str = "check_changed";
-    if ok {
-        info!(event = EVENT, check, level_of, ok, reason, "check passed");
-    } else {
-        warn!(event = EVENT, check, level_of, ok, reason, "check failed");
-    }
-}
-
-/// What the start still waits for: the name of each check and its last reason.
-pub(crate) fn waiting_for<'a>(
-    pending: impl Iterator<Item = (&'a str, Option<&'a str>)>,
-    elapsed: Duration,
-    timeout: Duration,
-) {
-    let entry = |(check, reason): (&str, Option<&str>)| {
-        let (check, reason) = (Value::from(check), Value::from(reason));
-        format!(r#"{{"check":{check},"reason":{reason}}}"#)
-    };
-    let list = json_list(pending.map(entry));
-    info!(
-        event = "waiting_for",
-        list = list.as_bytes(),
-        elapsed_ms = millis(elapsed),
-        timeout_ms = millis(timeout),
-        "the start waits for others"
-    );
-}
-
-/// Whatever the start waited for has passed.
-pub(crate) fn wait_finished(elapsed: Duration) {
-    info!(event = "wait_finished", elapsed_ms = millis(elapsed), "the start need not wait");
 }
 
 /// `reason` is `exited`, `signalled`, `stopped`, `killed_at_deadline` or

@@ -60,10 +60,10 @@ pub(crate) fn answer(status: &Status, path: &str, query: &str) -> Answer {
     }
 }
 
-/// The checks of a level, in the order in which they are listed: first what
-/// castoff knows by itself, except that what the start waits for comes before
-/// it. Those of readiness all pass exactly when `Status::is_ready`, those of
-/// liveness exactly when `Status::is_live`.
+/// The checks of a level, in the order in which they are listed: those that were
+/// configured stand behind what castoff knows by itself, but before `started`
+/// where they lead to it. Those of readiness all pass exactly when
+/// `Status::is_ready`, those of liveness exactly when `Status::is_live`.
 fn checks(level: Level, status: &Status) -> Vec<Check<'_>> {
     let configured = |levels: &'static [checks::Level]| {
         status.checks.iter().filter(|check| levels.contains(&check.level))

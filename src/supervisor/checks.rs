@@ -256,7 +256,10 @@ impl Checks {
         if self.next_word_at.is_some_and(|at| now >= at) {
             self.next_word_at = Some(now + WAIT_WORD_INTERVAL);
             let waited = now.saturating_duration_since(self.waiting_since);
-            events::waiting_for(self.rules.pending(), waited, self.wait_timeout);
+            let pending = self.rules.pending();
+            let pending: Vec<_> =
+                pending.map(|(check, reason)| events::Pending { check, reason }).collect();
+            events::waiting_for(&pending, waited, self.wait_timeout);
         }
     }
 }

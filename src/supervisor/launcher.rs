@@ -73,6 +73,7 @@ impl Launcher {
             dispositions: &self.dispositions,
             terminal,
             stdio,
+            descriptors: &[],
         }
     }
 }

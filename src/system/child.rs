@@ -36,6 +36,10 @@ pub(crate) struct Launch<'a> {
     pub(crate) terminal: Option<&'a Terminal>,
     /// The standard descriptors; without them those of castoff.
     pub(crate) stdio: Option<Stdio<'a>>,
+    /// Further ones, and the numbers that they get, in place of what castoff was
+    /// given there: from 3 on, each number once. As `stdio`, they need not stay
+    /// open here.
+    pub(crate) descriptors: &'a [(BorrowedFd<'a>, RawFd)],
 }
 
 /// What a process gets as its descriptors 0 to 2. They need not stay open here
@@ -105,6 +109,8 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
     let mut envp: Vec<*const c_char> = launch.environment.iter().map(|var| var.as_ptr()).collect();
     envp.push(ptr::null());
 
+    let mut redirects = redirects(launch);
+
     let mut half = ChildHalf {
         candidates: candidates.as_slice(),
         argv: argv.as_ptr(),
@@ -113,7 +119,7 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
         mask: launch.mask,
         dispositions: launch.dispositions,
         terminal: launch.terminal.map(|terminal| terminal.as_fd().as_raw_fd()),
-        stdio: launch.stdio.map(|stdio| (stdio.input.as_raw_fd(), stdio.output.as_raw_fd())),
+        redirects: redirects.as_mut_slice(),
         failure: 0,
     };
     // Not zeroed: that would touch, and keep, pages that nobody needs.
@@ -139,6 +145,14 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
         error @ (libc::ENOENT | libc::ENOTDIR) => Err(SpawnError::NotFound(refused(error))),
         error => Err(SpawnError::NotExecutable(refused(error))),
     }
+}
+
+/// What is to become which number.
+fn redirects(launch: &Launch<'_>) -> Vec<(RawFd, RawFd)> {
+    let stdio = launch.stdio.map(|Stdio { input, output }| [(input, 0), (output, 1), (output, 2)]);
+    let others = launch.descriptors.iter().copied();
+    let all = stdio.into_iter().flatten().chain(others);
+    all.map(|(from, to)| (from.as_raw_fd(), to)).collect()
 }
 
 /// The files that `execvp` would try, in its order.
@@ -171,8 +185,8 @@ struct ChildHalf<'a> {
     mask: u64,
     dispositions: &'a [(Signal, bool)],
     terminal: Option<RawFd>,
-    /// Input and output.
-    stdio: Option<(RawFd, RawFd)>,
+    /// From which number to which.
+    redirects: &'a mut [(RawFd, RawFd)],
     failure: c_int,
 }
 
@@ -193,8 +207,7 @@ extern "C" fn child_half(argument: *mut c_void) -> c_int {
             libc::signal(signal.number(), handler);
         }
     }
-    let redirected = half.stdio.map_or(Ok(()), |(input, output)| redirect(input, output));
-    let failure = match redirected {
+    let failure = match redirect(half.redirects) {
         Ok(()) => execute(half),
         Err(error) => error as c_int,
     };
@@ -204,17 +217,31 @@ extern "C" fn child_half(argument: *mut c_void) -> c_int {
     unsafe { libc::_exit(127) }
 }
 
-/// Makes `input` the descriptor 0 and `output` 1 and 2. By way of copies above
-/// these: either may be one of the three itself, to be overwritten too early,
-/// or on its own number already, where `dup2` would leave it closed at exec.
-fn redirect(input: RawFd, output: RawFd) -> Result<(), Errno> {
+/// Makes each first one the second. By way of copies on numbers that are not
+/// wanted: it may be on one of those itself, to be overwritten too early, or on
+/// its own already, where `dup2` would leave it closed at exec.
+fn redirect(pairs: &mut [(RawFd, RawFd)]) -> Result<(), Errno> {
     // SAFETY: system calls on numbers, in a table of descriptors that is not
     // castoff's; nothing else runs here that could own one.
     unsafe {
-        let input = Errno::result(libc::fcntl(input, libc::F_DUPFD_CLOEXEC, 3))?;
-        let output = Errno::result(libc::fcntl(output, libc::F_DUPFD_CLOEXEC, 3))?;
-        for (from, to) in [(input, 0), (output, 1), (output, 2)] {
-            Errno::result(libc::dup2(from, to))?;
+        for nth in 0..pairs.len() {
+            let mut copy = pairs.get(nth).map_or(0, |(from, _)| *from);
+            let mut lowest = 3;
+            loop {
+                copy = Errno::result(libc::fcntl(copy, libc::F_DUPFD_CLOEXEC, lowest))?;
+                // A copy that takes a wanted number, which was free until now,
+                // is left there: it will be overwritten.
+                if pairs.iter().all(|(_, to)| copy != *to) {
+                    break;
+                }
+                lowest = copy + 1;
+            }
+            if let Some((from, _)) = pairs.get_mut(nth) {
+                *from = copy;
+            }
+        }
+        for (from, to) in pairs {
+            Errno::result(libc::dup2(*from, *to))?;
         }
     }
     Ok(())

@@ -46,6 +46,23 @@ pub(crate) fn block_signals() -> KernelMask {
     inherited
 }
 
+/// Lets this process be ended by a signal again, as by ^C. SIGPIPE stays
+/// blocked: who no longer reads what it says does not end it.
+pub(crate) fn unblock_signals(inherited: KernelMask) {
+    let mask = inherited | 1 << (libc::SIGPIPE - 1);
+    // SAFETY: the mask lives across the call and has the size that is given;
+    // the old one is not asked for.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            std::ptr::null_mut::<KernelMask>(),
+            size_of::<KernelMask>(),
+        );
+    }
+}
+
 // Nothing is relocated and no library is initialised yet: registers and one
 // system call only. The C library wants rdx and rsp as the kernel left them.
 #[cfg(target_arch = "x86_64")]

@@ -22,3 +22,30 @@ pub(crate) fn inherited() -> Vec<CString> {
     }
     entries
 }
+
+/// Gives a variable that value in place of every one that it has; `None`: it has
+/// none. What is not about the variable stays as it is.
+#[cfg_attr(not(test), expect(dead_code, reason = "the child gets no socket yet"))]
+pub(crate) fn replace(environment: &mut Vec<CString>, name: &str, value: Option<&str>) {
+    let is_other = |entry: &CString| {
+        let rest = entry.to_bytes().strip_prefix(name.as_bytes());
+        rest.is_none_or(|rest| !rest.starts_with(b"="))
+    };
+    environment.retain(is_other);
+    environment.extend(value.and_then(|value| CString::new(format!("{name}={value}")).ok()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_replaced_wherever_it_stands() {
+        let entries = |texts: &[&CStr]| texts.iter().map(|text| (*text).into()).collect::<Vec<_>>();
+        let mut environment = entries(&[c"A=1", c"AB=2", c"A", c"A=3", c"A="]);
+        replace(&mut environment, "A", Some("x=y"));
+        assert_eq!(environment, entries(&[c"AB=2", c"A", c"A=x=y"]));
+        replace(&mut environment, "A", None);
+        assert_eq!(environment, entries(&[c"AB=2", c"A"]));
+    }
+}

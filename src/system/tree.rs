@@ -18,11 +18,19 @@ use nix::unistd::Pid;
 use super::kill::{Handle, send};
 use super::subreaper::is_pid_1;
 use crate::policy::lifecycle::Scope;
+use crate::policy::notify::Kinship;
 use crate::policy::signal::Signal;
 use processes::{Proc, Process, has_no_descriptor};
 
 /// How often the walk is repeated for processes that were forked during it.
 const WALKS: usize = 16;
+
+/// How many generations below castoff a process is found: each costs the loop
+/// some microseconds, and whoever is down there may ask for it again and again.
+const GENERATIONS: usize = 128;
+
+/// How often a climb is begun anew for ancestors that ended during it.
+const CLIMBS: usize = 4;
 
 /// Sends `signal` to all of them, to those first that castoff has `started`
 /// itself and not reaped: they need no walk. Those that are gone meanwhile, or
@@ -143,6 +151,57 @@ pub(crate) fn parent_of(proc_root: &Path, pid: Pid) -> Option<Pid> {
     Some(Pid::from_raw(process.parent))
 }
 
+/// What a process is to castoff. One whose pid castoff holds, as the child's that
+/// it has not reaped, needs no look. A zombie still has its parents.
+pub(crate) fn kinship(proc_root: &Path, pid: i32) -> Kinship {
+    let Some(proc) = Proc::own(proc_root) else { return Kinship::Gone };
+    let kinship = climb(|pid| proc.process(pid).ok().map(|process| process.parent), pid);
+    kinship.unwrap_or(Kinship::Gone)
+}
+
+/// Whether a process may stand in for the child: it is below castoff and alive.
+/// Only while castoff can see it: nothing keeps a grandchild from ending later.
+#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor does not listen yet"))]
+pub(crate) fn is_living_descendant(proc_root: &Path, pid: i32) -> bool {
+    let Some(proc) = Proc::own(proc_root) else { return false };
+    kinship(proc_root, pid) == Kinship::Descendant
+        && proc.process(pid).is_ok_and(|process| process.is_alive())
+}
+
+/// From parent to parent, up to castoff. `None`: it has gone itself, its
+/// ancestors go faster than they can be climbed, or there are too many.
+fn climb(parent_of: impl Fn(i32) -> Option<i32>, pid: i32) -> Option<Kinship> {
+    let own = std::process::id() as i32;
+    if pid == own {
+        return Some(Kinship::Stranger);
+    }
+    for _ in 0..CLIMBS {
+        let mut next = parent_of(pid)?;
+        let mut is_lost = false;
+        for _ in 0..GENERATIONS {
+            // Its parent is in another pid namespace, or there is none.
+            if next <= 0 {
+                return Some(Kinship::Stranger);
+            }
+            if next == own {
+                return Some(Kinship::Descendant);
+            }
+            match parent_of(next) {
+                Some(parent) => next = parent,
+                None => {
+                    // Whoever was below it has another parent by now.
+                    is_lost = true;
+                    break;
+                }
+            }
+        }
+        if !is_lost {
+            break;
+        }
+    }
+    None
+}
+
 /// The pids of castoff's descendants, as PID 1 too without those who came in
 /// from outside; `None` where there is nothing to walk, or not enough time.
 pub(crate) fn pids(proc_root: &Path, until: Instant) -> Option<Vec<i32>> {
@@ -248,6 +307,58 @@ mod tests {
         assert!(tell(&proc, &found, &HashSet::from([shell.id() as i32]), Signal::TERM));
         // Its wait is over.
         assert!(shell.wait().expect("our child").success());
+    }
+
+    #[test]
+    fn descendants_strangers_and_the_dead_are_told_apart() {
+        let root = Path::new("/proc");
+        let own = std::process::id() as i32;
+        let parent = std::os::unix::process::parent_id() as i32;
+        for stranger in [own, parent, 1] {
+            assert_eq!(kinship(root, stranger), Kinship::Stranger, "{stranger}");
+            assert!(!is_living_descendant(root, stranger));
+        }
+        let (mut child, mut shell) = (sleep(), Command::new("/bin/sh"));
+        shell.args(["-c", "sleep 600 & echo $!; wait"]).stdout(Stdio::piped());
+        let mut shell = shell.spawn().expect("it starts");
+        let mut line = String::new();
+        let stdout = shell.stdout.take().expect("a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("a pid");
+        let grandchild = line.trim().parse().expect("a pid");
+        for descendant in [child.id() as i32, shell.id() as i32, grandchild] {
+            assert_eq!(kinship(root, descendant), Kinship::Descendant);
+            assert!(is_living_descendant(root, descendant));
+        }
+        let pid = child.id() as i32;
+        child.kill().expect("our child");
+        // Until it is a zombie.
+        while is_living_descendant(root, pid) {
+            std::thread::yield_now();
+        }
+        assert_eq!(kinship(root, pid), Kinship::Descendant);
+        child.wait().expect("our child");
+        assert_eq!(kinship(root, pid), Kinship::Gone);
+        send(grandchild, Signal::KILL).expect("it runs");
+        shell.wait().expect("our child");
+        assert_eq!(kinship(root, 0), Kinship::Gone);
+    }
+
+    #[test]
+    fn a_climb_begins_anew_when_an_ancestor_ends_and_has_an_end_itself() {
+        use std::cell::Cell;
+        let own = std::process::id() as i32;
+        // The parent ends after it was read; then castoff is the parent.
+        let looks = Cell::new(0);
+        let reparented = |pid: i32| {
+            looks.set(looks.get() + 1);
+            (pid == -7).then(|| if looks.get() == 1 { 5 } else { own })
+        };
+        assert_eq!(climb(reparented, -7), Some(Kinship::Descendant));
+        let in_a_ring = |pid: i32| Some(if pid == 5 { 6 } else { 5 });
+        assert_eq!(climb(in_a_ring, -7), None);
+        let always_lost = |pid: i32| (pid == -7).then_some(5);
+        assert_eq!(climb(always_lost, -7), None);
+        assert_eq!(climb(|_| Some(0), -7), Some(Kinship::Stranger));
     }
 
     #[test]

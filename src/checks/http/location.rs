@@ -31,7 +31,8 @@ pub(super) fn follow(place: &Place, path: &str, location: &[u8]) -> Option<Next>
     let (name, port) = match authority.strip_prefix('[') {
         Some(bracketed) => {
             let (name, rest) = bracketed.split_once(']')?;
-            (name, rest.strip_prefix(':').or(rest.is_empty().then_some(""))?)
+            let port = if rest.is_empty() { rest } else { rest.strip_prefix(':')? };
+            (name, port)
         }
         None => authority.split_once(':').unwrap_or((authority, "")),
     };

@@ -198,7 +198,7 @@ async fn exchange_by_tcp(
 
 /// What an answer says. All addresses in it count, whatever chain of aliases
 /// leads to them: the server was asked for all of it, and is believed.
-fn read(answer: &Message<Vec<u8>>, rtype: Rtype) -> Result<Answer, String> {
+pub(super) fn read(answer: &Message<Vec<u8>>, rtype: Rtype) -> Result<Answer, String> {
     match answer.header().rcode() {
         Rcode::NOERROR => {}
         Rcode::NXDOMAIN => return Ok(Answer::NoName),

@@ -304,41 +304,6 @@ fn a_list_that_is_too_long_for_a_line_ends_early() {
 }
 
 #[test]
-fn checks_and_what_the_start_waits_for() {
-    assert_line(
-        || check_changed("db", "ready", false, Some("connection refused")),
-        concat!(
-            r#""level":"WARN","msg":"check failed","event":"check_changed","check":"db","#,
-            r#""level_of":"ready","ok":false,"reason":"connection refused"}"#
-        ),
-    );
-    assert_line(
-        || check_changed("db", "live", true, None),
-        concat!(
-            r#""level":"INFO","msg":"check passed","event":"check_changed","check":"db","#,
-            r#""level_of":"live","ok":true}"#
-        ),
-    );
-    let seconds = Duration::from_secs;
-    let pending = [("wait-for-1", Some("a \"b\"")), ("wait-for-2", None)];
-    assert_line(
-        || waiting_for(pending.into_iter(), seconds(5), seconds(60)),
-        concat!(
-            r#""level":"INFO","msg":"the start waits for others","event":"waiting_for","#,
-            r#""list":[{"check":"wait-for-1","reason":"a \"b\""},{"check":"wait-for-2","#,
-            r#""reason":null}],"elapsed_ms":5000,"timeout_ms":60000}"#
-        ),
-    );
-    assert_line(
-        || wait_finished(seconds(7)),
-        concat!(
-            r#""level":"INFO","msg":"the start need not wait","event":"wait_finished","#,
-            r#""elapsed_ms":7000}"#
-        ),
-    );
-}
-
-#[test]
 fn the_end() {
     assert_line(
         || drain_finished(Duration::from_secs(5), "delay", None),
@@ -430,4 +395,58 @@ fn what_castoff_coped_with() {
         without_time(std::str::from_utf8(line.as_bytes()).unwrap()),
         r#""level":"WARN","msg":"log lines dropped","event":"log_dropped","count":12}"#
     );
+}
+
+#[test]
+fn a_check_that_changes_tells_its_true_reason() {
+    assert_line(
+        || check_changed("database", "ready", false, Some("connection refused by 10.0.0.7:5432")),
+        concat!(
+            r#""level":"WARN","msg":"check fails","event":"check_changed","#,
+            r#""check":"database","level_of":"ready","ok":false,"#,
+            r#""reason":"connection refused by 10.0.0.7:5432"}"#
+        ),
+    );
+    assert_line(
+        || check_changed("turns", "live", true, None),
+        concat!(
+            r#""level":"INFO","msg":"check passes","event":"check_changed","#,
+            r#""check":"turns","level_of":"live","ok":true}"#
+        ),
+    );
+}
+
+#[test]
+fn a_start_that_waits_says_for_what() {
+    let pending = [
+        Pending { check: "wait-for-1", reason: Some("no such host: \"db\"") },
+        Pending { check: "wait-for-2", reason: None },
+    ];
+    assert_line(
+        || waiting_for(&pending, Duration::from_secs(5), Duration::from_secs(60)),
+        concat!(
+            r#""level":"INFO","msg":"start waits for checks","event":"waiting_for","count":2,"#,
+            r#""list":[{"check":"wait-for-1","reason":"no such host: \"db\""},"#,
+            r#"{"check":"wait-for-2","reason":null}],"elapsed_ms":5000,"timeout_ms":60000}"#
+        ),
+    );
+    assert_line(
+        || wait_finished(Duration::from_millis(7250)),
+        concat!(
+            r#""level":"INFO","msg":"start waits no longer","event":"wait_finished","#,
+            r#""elapsed_ms":7250}"#
+        ),
+    );
+}
+
+#[test]
+fn many_checks_with_long_reasons_fit_into_a_line() {
+    let reason = "\u{1}".repeat(5000);
+    let pending = vec![Pending { check: "wait-for-1", reason: Some(&reason) }; 100];
+    let [line] = lines_of(|| waiting_for(&pending, Duration::ZERO, Duration::from_secs(60)))
+        .try_into()
+        .unwrap();
+    let line: Value = serde_json::from_str(&format!("{{{line}")).expect("JSON");
+    assert_eq!(line["count"], 100);
+    assert!(line["list"].as_array().is_some_and(|list| list.len() > 1), "{line}");
 }

@@ -3,6 +3,8 @@
 mod histories;
 mod timeline;
 
+use std::time::Duration;
+
 use super::stop::HOOK_FAREWELL;
 use super::*;
 use crate::policy::exit::{CASTOFF_FAILED, ExitMap};

@@ -18,7 +18,15 @@ pub(crate) fn spawn_script(script: &str, stdio: Stdio<'_>) -> Pid {
 }
 
 fn launch<'a>(command: &'a [CString], stdio: Option<Stdio<'a>>) -> Launch<'a> {
-    Launch { command, environment: &[], mask: 0, dispositions: &[], terminal: None, stdio }
+    Launch {
+        command,
+        environment: &[],
+        mask: 0,
+        dispositions: &[],
+        terminal: None,
+        stdio,
+        descriptors: &[],
+    }
 }
 
 fn code_of(pid: Pid) -> i32 {
@@ -86,7 +94,7 @@ fn redirects(input: RawFd, output: RawFd) -> bool {
             // Of one and the same number the one that came last is there.
             let input_inode = if input == output { write_inode } else { read_inode };
             let right = [(0, input_inode), (1, write_inode), (2, write_inode)];
-            let is_right = redirect(input, output).is_ok()
+            let is_right = redirect(&mut [(input, 0), (output, 1), (output, 2)]).is_ok()
                 && right.iter().all(|(fd, ino)| file_of(*fd) == (Ok(*ino), Ok(FdFlag::empty())));
             libc::_exit(if is_right { 0 } else { 1 });
         },
@@ -101,6 +109,86 @@ fn the_descriptors_may_have_any_numbers() {
             assert!(redirects(input, output), "input {input}, output {output}");
         }
     }
+}
+
+/// The inodes of what has those numbers after the redirects, in a process that
+/// has `open` pipes on those numbers and may have no descriptor from `limit` on.
+fn redirected(open: &[RawFd], pairs: &[(RawFd, RawFd)], limit: u64) -> bool {
+    let pipes: Vec<_> = open.iter().map(|fd| (*fd, io::pipe().unwrap().0)).collect();
+    let inode = |fd: BorrowedFd<'_>| fstat(fd).unwrap().st_ino;
+    let wanted: Vec<_> = pairs
+        .iter()
+        .map(|(from, to)| {
+            let (_, pipe) = pipes.iter().find(|(fd, _)| fd == from).unwrap();
+            (*to, inode(pipe.as_fd()))
+        })
+        .collect();
+    let mut pairs = pairs.to_vec();
+    // SAFETY: the child makes system calls only and does not return.
+    match unsafe { fork() }.unwrap() {
+        // SAFETY: nobody uses the descriptors of this process by their owners.
+        ForkResult::Child => unsafe {
+            // Above everything: the pipes may be on numbers that are wanted.
+            let sources: Vec<_> = pipes
+                .iter()
+                .map(|(fd, pipe)| (libc::fcntl(pipe.as_raw_fd(), libc::F_DUPFD, 300), *fd))
+                .collect();
+            libc::close_range(3, 299, 0);
+            for (source, fd) in sources {
+                libc::dup3(source, fd, libc::O_CLOEXEC);
+            }
+            libc::close_range(300, u32::MAX, 0);
+            let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+            let is_right = redirect(&mut pairs).is_ok()
+                && wanted.iter().all(|(fd, ino)| {
+                    let fd = BorrowedFd::borrow_raw(*fd);
+                    fstat(fd).is_ok_and(|stat| stat.st_ino == *ino)
+                        && fcntl(fd, FcntlArg::F_GETFD) == Ok(0)
+                });
+            libc::_exit(if is_right { 0 } else { 1 });
+        },
+        ForkResult::Parent { child } => code_of(child) == 0,
+    }
+}
+
+#[test]
+fn further_descriptors_may_change_places_even_where_numbers_are_few() {
+    for (open, pairs) in [
+        (&[7][..], &[(7, 3)][..]),
+        (&[3], &[(3, 3)]),
+        (&[255], &[(255, 255)]),
+        (&[7], &[(7, 255)]),
+        (&[3, 4], &[(3, 4), (4, 3)]),
+        (&[3, 4, 5], &[(3, 4), (4, 5), (5, 3)]),
+        (&[9], &[(9, 3), (9, 4), (9, 5), (9, 9)]),
+        (&[3, 0], &[(3, 0), (0, 3)]),
+        (&[3, 4, 5, 6], &[(3, 0), (4, 1), (4, 2), (5, 4), (6, 3)]),
+    ] {
+        for limit in [256, 1024] {
+            assert!(redirected(open, pairs, limit), "{pairs:?} below {limit}");
+        }
+    }
+    assert!(!redirected(&[7], &[(7, 255)], 255), "there is no such number");
+}
+
+#[test]
+fn a_descriptor_replaces_what_castoff_was_given_there() {
+    let (input, output) = io::pipe().unwrap();
+    let (mut from_three, three) = io::pipe().unwrap();
+    let stdio = Stdio { input: input.as_fd(), output: output.as_fd() };
+    let number = if three.as_raw_fd() == 9 { 8 } else { 9 };
+    let script = format!("echo ready >&{number}; test -e /proc/self/fd/{}", three.as_raw_fd());
+    let command = [c"/bin/sh".into(), c"-c".into(), CString::new(script).unwrap()];
+    let mut launch = launch(&command, Some(stdio));
+    let descriptors = [(three.as_fd(), number)];
+    launch.descriptors = &descriptors;
+    let pid = spawn(&launch).unwrap();
+    drop(three);
+    let mut text = String::new();
+    from_three.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "ready\n");
+    assert_eq!(code_of(pid), 1, "castoff's own number is open too");
 }
 
 /// The part that counts what the whole process has.

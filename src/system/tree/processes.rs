@@ -26,7 +26,7 @@ pub(super) struct Process {
 impl Process {
     /// Whether it can be signalled and may have children. One whose first thread
     /// has ended looks like a zombie while the others run on.
-    fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         match self.state {
             'Z' => self.threads > 1,
             state => !matches!(state, 'X' | 'x'),

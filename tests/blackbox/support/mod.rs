@@ -3,6 +3,7 @@
 
 pub(crate) mod castoff;
 pub(crate) mod child;
+pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod lines;
 pub(crate) mod network;
