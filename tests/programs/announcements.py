@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 import signal
 
-from castoff import CHILDREN, WORK, Wrong
+from castoff import CHILDREN, WORK, Wrong, as_user
 
 # The whole of sd_notify for a program that wants no library: sends argv[1] to $NOTIFY_SOCKET.
 SEND = ("import os, socket, sys; a = os.environ['NOTIFY_SOCKET']; "
@@ -21,7 +21,8 @@ async def systemd_notify(castoff, say):
     alive = WORK / f"{script.name}.alive"
     alive.touch()
     await script.launch(("sh", str(CHILDREN / "pings.sh"), str(alive)),
-                        {"CASTOFF_NOTIFY": "on", "CASTOFF_WATCHDOG": "2s", "CASTOFF_USER": "nobody"})
+                        {"CASTOFF_NOTIFY": "on", "CASTOFF_WATCHDOG": "2s"},
+                        before=as_user("nobody"))
     await script.held_back()
     await script.open_gate()
     say(f"ready after {await script.until_status('/readyz', 200):.2f} s")

@@ -6,11 +6,10 @@ import shutil
 import signal
 import subprocess
 
-from castoff import CHILDREN, WORK, Wrong, until
+from castoff import CHILDREN, WORK, Wrong, as_user, until
 from servers import PROGRAMS
 from web import answers, NGINX
 
-POSTGRES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("postgresql"))
 REDIS = ("redis-server", "--supervised", "systemd", "--bind", "0.0.0.0", "--protected-mode", "no",
          "--save", "")
 REDIS_PORT = 6379
@@ -84,8 +83,7 @@ async def make_cluster(place):
     runtime = WORK / "postgresql"
     runtime.mkdir(exist_ok=True)
     shutil.chown(runtime, "postgres", "postgres")
-    made = await output_of("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups",
-                           str(POSTGRES / "initdb"), "-D", str(place), "-A", "trust", "--no-sync",
+    made = await output_of(*as_user("postgres"), "initdb", "-D", str(place), "-A", "trust", "--no-sync",
                            limit=30)
     if made is None:
         raise Wrong("initdb failed")
@@ -93,18 +91,24 @@ async def make_cluster(place):
         rules.write("host all all 10.77.0.0/16 trust\n")
 
 
+def title(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 async def postgresql(castoff, say):
     """exec:pg_isready as user postgres, beside tcp:// and unix://, which are wrong in a recovery"""
     place = WORK / "cluster"
     await make_cluster(place)
-    command = (str(POSTGRES / "postgres"), "-D", str(place), "-c", "listen_addresses=*",
+    command = ("postgres", "-D", str(place), "-c", "listen_addresses=*",
                "-c", "unix_socket_directories=/run/postgresql")
-    settings = {
-        "CASTOFF_USER": "postgres", "CASTOFF_CONFIG": str(CHILDREN / "postgresql.toml"),
-        # Its SIGTERM waits for its clients.
-        "CASTOFF_STOP_SIGNAL": "SIGINT"}
+    # It waits for its clients at a SIGTERM.
+    stop = {"CASTOFF_STOP_SIGNAL": "SIGINT"}
+    settings = {**stop, "CASTOFF_CONFIG": str(CHILDREN / "postgresql.toml")}
     first = castoff("first")
-    await first.launch(command, settings)
+    await first.launch(command, settings, before=as_user("postgres"))
     await first.held_back("queries", "port", "socket")
     await first.open_gate()
     say(f"ready {await first.first_request(selects)}")
@@ -117,20 +121,21 @@ async def postgresql(castoff, say):
     await first.kill()
 
     recovered = castoff("recovered")
-    await recovered.launch(command, settings, gate=None)
+    await recovered.launch(command, settings, before=as_user("postgres"))
+    await recovered.held_back("queries", "port", "socket")
     recovery = []
 
     async def is_recovering():
         recovery[:] = [found.pid for found in recovered.child_tree()[1:]
-                       if b"startup" in Path(f"/proc/{found.pid}/cmdline").read_bytes()]
+                       if title(found.pid).startswith("postgres: startup")]
         return bool(recovery)
 
-    await recovered.until_status("/livez", 200)
+    await recovered.open_gate()
     await until("a process that recovers", is_recovering)
     # So that the recovery lasts until all has been seen.
     os.kill(recovery[0], signal.SIGSTOP)
-    for name, status in (("port", 200), ("socket", 200)):
-        await recovered.until_status(f"/readyz/{name}", status)
+    for name in ("port", "socket"):
+        await recovered.until_status(f"/readyz/{name}", 200)
     before = await recovered.runs_of("queries")
 
     async def has_run():
@@ -144,10 +149,11 @@ async def postgresql(castoff, say):
     say("after a crash, recovering: port and socket pass, queries does not, off; "
         f"recovered: on {await recovered.first_request(counts)}")
     say(await recovered.end(0))
-    recovered.expect_changes(port=[True], socket=[True], queries=[True])
+    for check in ("port", "socket", "queries"):
+        recovered.expect_changes(check, [False, True])
 
     announced = castoff("announced")
-    await announced.launch(command, {**settings, "CASTOFF_CONFIG": "", "CASTOFF_NOTIFY": "on"})
+    await announced.launch(command, {**stop, "CASTOFF_NOTIFY": "on"}, before=as_user("postgres"))
     await announced.held_back()
     await announced.open_gate()
     say(f"by its own READY=1 alone: ready {await announced.first_request(counts)}")
@@ -158,12 +164,12 @@ async def redis(castoff, say):
     """supervised systemd: sd_notify, and exec:redis-cli ping"""
     server = castoff("redis")
     await server.launch(REDIS, {"CASTOFF_NOTIFY": "on", "CASTOFF_READY_CHECK": PING})
-    await server.held_back("ready-check")
+    await server.held_back()
     await server.open_gate()
     say(f"ready {await server.first_request(pings)}")
     await freeze_and_thaw(server, say, pings)
     say(await server.end(0))
-    server.expect_changes(ready_check=[True, False, True])
+    server.expect_changes("ready-check", [True, False, True])
 
 
 def named(**addresses):
@@ -181,7 +187,7 @@ async def chain(castoff, say):
     database, program, impatient = castoff("redis"), castoff("gunicorn"), castoff("stopped")
     named(database=database.address)
     await database.launch(REDIS, {"CASTOFF_NOTIFY": "on", "CASTOFF_READY_CHECK": PING})
-    await database.held_back("ready-check")
+    await database.held_back()
     waiting = {"CASTOFF_WAIT_FOR": f"tcp://database:{REDIS_PORT},http://database:9911/readyz",
                "CASTOFF_DEPENDS_ON": f"exec:redis-cli -e -h database -p {REDIS_PORT} ping",
                "CASTOFF_READY_CHECK": "http://localhost:8080/"}

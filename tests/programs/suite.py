@@ -34,6 +34,8 @@ async def prove(proof, binary):
         facts.append(f"WRONG: {str(error) or type(error).__name__}")
         held = False
     finally:
+        # One that was never started has nothing to end.
+        running = [replica for replica in running if replica.process]
         for replica in running:
             await replica.kill()
     print(f"{proof.__name__} ({proof.__doc__}): {'; '.join(facts)} [{time.monotonic() - begun:.1f} s]",

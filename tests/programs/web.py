@@ -48,8 +48,9 @@ async def nginx(castoff, say):
     say(f"ready {await server.first_request(answers)}")
     await freeze_and_thaw(server, say, live=503)
     say(await server.end(0))
-    server.expect_changes(startup_check=[True], ready_check=[True, False, True],
-                          live_check=[False, True])
+    server.expect_changes("startup-check", [False, True])
+    server.expect_changes("ready-check", [True, False, True])
+    server.expect_changes("live-check", [False, True])
 
 
 async def nginx_listens(castoff, say):
@@ -79,7 +80,7 @@ async def nginx_listens(castoff, say):
     if "while waiting for request" in server.log.read_text():
         raise Wrong("it was connected to")
     say(await server.end(0))
-    server.expect_changes(ready_check=[True, False, True])
+    server.expect_changes("ready-check", [False, True, False, True])
 
 
 async def haproxy(castoff, say):
@@ -120,7 +121,7 @@ async def haproxy(castoff, say):
         f"and back: on {on}")
     say(await balancer.end(0))
     await backend.end(0)
-    balancer.expect_changes(depends_on_1=[True, False, True])
+    balancer.expect_changes("depends-on-1", [True, False, True])
 
 
 async def gunicorn(castoff, say):
@@ -136,7 +137,7 @@ async def gunicorn(castoff, say):
     say(f"ready {await server.first_request(answers)}")
     await freeze_and_thaw(server, say, live=200)
     say(await server.end(0))
-    server.expect_changes(ready_check=[True, False, True])
+    server.expect_changes("ready-check", [False, True, False, True])
 
 
 async def jvm(castoff, say):
@@ -151,8 +152,9 @@ async def jvm(castoff, say):
     await freeze_and_thaw(server, say, live=503)
     # What a JVM makes of SIGTERM.
     say(await server.end(143))
-    server.expect_changes(startup_check=[True], live_check=[False, True],
-                          ready_check=[True, False, True])
+    server.expect_changes("startup-check", [False, True])
+    server.expect_changes("live-check", [False, True])
+    server.expect_changes("ready-check", [True, False, True])
 
 
 PROOFS = (nginx, nginx_listens, haproxy, gunicorn, jvm)
