@@ -2,7 +2,6 @@
 import asyncio
 import os
 from pathlib import Path
-import signal
 
 from castoff import CHILDREN, WORK, Wrong, as_user
 
@@ -26,20 +25,16 @@ async def systemd_notify(castoff, say):
     await script.held_back()
     await script.open_gate()
     say(f"ready after {await script.until_status('/readyz', 200):.2f} s")
-    for number in (signal.SIGSTOP, None):
-        if number:
-            script.freeze()
-        else:
-            alive.unlink()
+    for words, silence, voice in (("SIGSTOP", script.freeze, script.thaw),
+                                  ("no more pings", alive.unlink, alive.touch)):
+        silence()
         off = await script.until_status("/livez", 503)
-        lateness = script.events("check_changed")[-1].get("reason")
-        if number:
-            script.thaw()
-        else:
-            alive.touch()
+        # Of a late ping readiness knows nothing.
+        await script.expect(words, 503, 200, 200)
+        reason = script.events("check_changed")[-1].get("reason")
+        voice()
         on = await script.until_status("/livez", 200)
-        say(f"{'stopped by SIGSTOP' if number else 'no more pings'}: not live after {off:.2f} s "
-            f"({lateness}); again: live after {on:.2f} s")
+        say(f"{words}: not live after {off:.2f} s ({reason}); and again: live after {on:.2f} s")
     if "did not" in script.log.read_text():
         raise Wrong("systemd-notify failed")
     say(await script.end(143))
