@@ -9,7 +9,7 @@ from castoff import CHILDREN, WORK, Wrong, as_user
 SEND = ("import os, socket, sys; a = os.environ['NOTIFY_SOCKET']; "
         "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); "
         "s.connect(a.replace('@', '\\0', 1)); s.send(sys.argv[1].encode())")
-READ_ONLY = ("sh", "-c", 'for at in /run /tmp /dev/shm /; do mount -o remount,bind,ro "$at" || '
+READ_ONLY = ("sh", "-c", 'for at in /run /tmp /dev/shm /; do mount -o remount,bind,ro "$at" 2>/dev/null || '
              '{ mount --bind "$at" "$at" && mount -o remount,bind,ro "$at"; } || exit; done; '
              'exec "$@"', "sh")
 

@@ -70,6 +70,9 @@ async def freeze_and_thaw(server, say, request):
     if await request(server, limit=0.3):
         raise Wrong("it answers while it is stopped")
     await server.expect("stopped", 200, 503, 200)
+    reason = server.events("check_changed")[-1]["reason"]
+    if not reason.startswith("has not ended within"):
+        raise Wrong(f"not ready because {reason}")
     server.thaw()
     on = await server.first_request(request)
     if most > 1:
