@@ -19,8 +19,9 @@ WORK = Path("/run")
 CHILDREN = Path(__file__).resolve().parent / "children"
 # How often a condition is looked at, in seconds.
 LOOK = 0.01
-# Short, so that a change is seen soon: off after two failures, on after one success.
-CHECKS = {"CASTOFF_CHECK_PERIOD": "200ms", "CASTOFF_CHECK_TIMEOUT": "400ms",
+# A change is seen soon: off after two failures, on after one success. The timeout is for machines
+# that are busy.
+CHECKS = {"CASTOFF_CHECK_PERIOD": "200ms", "CASTOFF_CHECK_TIMEOUT": "1s",
           "CASTOFF_CHECK_FAILURES": "2"}
 
 

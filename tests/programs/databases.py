@@ -1,14 +1,14 @@
 """PostgreSQL and Redis: checks that speak to them, and programs that need them."""
 import asyncio
-from pathlib import Path
 import os
+from pathlib import Path
 import shutil
 import signal
 import subprocess
 
 from castoff import CHILDREN, WORK, Wrong, as_user, until
 from servers import PROGRAMS
-from web import answers, NGINX
+from web import answers
 
 REDIS = ("redis-server", "--supervised", "systemd", "--bind", "0.0.0.0", "--protected-mode", "no",
          "--save", "")
@@ -44,7 +44,7 @@ async def selects(server, limit=2):
     return await query(server, "SELECT 1", limit) == "1"
 
 
-async def pings(server, limit=1):
+async def pings(server, limit=2):
     try:
         async with asyncio.timeout(limit):
             reader, writer = await asyncio.open_connection(server.address, REDIS_PORT)

@@ -9,12 +9,12 @@ CHECK = f"http://127.0.0.1:{PORT}/"
 NGINX = ("nginx", "-p", ".", "-c", f"{PROGRAMS}/nginx.conf")
 
 
-async def answers(replica, limit=1, path="/"):
+async def answers(replica, limit=2, path="/"):
     answer = await fetch(replica.address, PORT, path, limit)
     return answer is not None and answer[0] == 200
 
 
-async def answers_through(replica, limit=1):
+async def answers_through(replica, limit=2):
     """A request that HAProxy cannot answer by itself."""
     return await answers(replica, limit, "/through")
 
