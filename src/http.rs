@@ -37,9 +37,9 @@ use tokio::time::{sleep, timeout};
 use wire::Wire;
 
 /// More than all probes of a kubelet, a mesh and some scrapers have open at
-/// once; few enough for the memory they can take: 20 KiB each over HTTP/1,
-/// 150 KiB over HTTP/2 with every stream waiting for a client to read a scrape,
-/// and 100 KiB in the kernel when a client sends but does not read.
+/// once; few enough for the memory they can take: 20 KiB each over HTTP/1, 40
+/// KiB over HTTP/2 or, when a client asks for all scrapes it may and reads none,
+/// 100 KiB; and 100 KiB in the kernel when a client sends but does not read.
 const CONNECTIONS_MAX: usize = 64;
 
 /// What castoff itself has open (11), and needs to walk /proc at the deadline,

@@ -16,10 +16,6 @@ pub(crate) mod late;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
 pub(crate) mod metrics;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the supervisor does not listen yet")
-)]
 pub(crate) mod notify;
 pub(crate) mod restart;
 pub(crate) mod runtime_env;
@@ -29,5 +25,4 @@ pub(crate) mod statusz;
 pub(crate) mod stop_plan;
 pub(crate) mod timeline;
 pub(crate) mod traffic;
-#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor does not listen yet"))]
 pub(crate) mod watchdog;

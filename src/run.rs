@@ -3,6 +3,8 @@
 //! Everything that can fail is done before the child is started; whatever fails
 //! there ends castoff with 125 and one word about it. Afterwards nothing does.
 
+mod notify;
+
 use std::ffi::{CString, OsString};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -92,6 +94,8 @@ enum Failure {
     Loop(io::Error),
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
+    #[error("cannot open a socket for the child's notifications: {0}")]
+    Notify(io::Error),
 }
 
 /// Gets everything ready, starts the child and supervises it.
@@ -99,7 +103,11 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let started_at = Instant::now();
     log::init(filter(config.log_level));
     let ready = prepare(config)?;
-    let announced = announce(config, &ready);
+    let mut announced = announce(config, &ready);
+    let notify = {
+        let _context = ready.runtime.enter();
+        notify::open(config, &mut announced.environment).map_err(Failure::Notify)?
+    };
     let about = about(config, announced.exports, started_at);
     let launcher = Launcher {
         command: c_strings(&config.command),
@@ -129,6 +137,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         ready.signals,
         traffic,
         checks,
+        notify,
         status,
     );
     if let Some(listener) = ready.listener {

@@ -7,6 +7,8 @@
 mod checks;
 mod hooks;
 mod launcher;
+mod main_process;
+mod notify;
 mod reaping;
 mod signals;
 mod traffic;
@@ -23,6 +25,9 @@ use checks::Heard;
 pub(crate) use hooks::Commands;
 use hooks::Hooks;
 pub(crate) use launcher::Launcher;
+use main_process::MainProcess;
+pub(crate) use notify::Notify;
+use notify::{ChildsEnd, Said};
 pub(crate) use traffic::{Accepted, Traffic};
 
 use crate::log::events;
@@ -56,6 +61,7 @@ pub(crate) struct Supervisor {
     launcher: Launcher,
     hooks: Hooks,
     checks: Checks,
+    notify: Notify,
     traffic: Traffic,
     signals: Signals,
     batch: Vec<Received>,
@@ -65,6 +71,10 @@ pub(crate) struct Supervisor {
     child: Option<Pid>,
     child_started_at: Instant,
     child_is_up: bool,
+    /// Another process speaks for the child.
+    main: Option<MainProcess>,
+    /// The child is one that castoff did not launch itself.
+    has_handed_over: bool,
     /// Processes that ended before they became a program: nobody's orphans.
     refused: Vec<Pid>,
     /// Why castoff ends without having started the child.
@@ -87,6 +97,7 @@ enum Wake {
     Deadline,
     Output,
     Check(Heard),
+    Said(Said),
     Turn,
 }
 
@@ -99,6 +110,7 @@ impl Supervisor {
         signals: Signals,
         traffic: Traffic,
         checks: Checks,
+        notify: Notify,
         status: watch::Sender<Status>,
     ) -> Self {
         Self {
@@ -107,6 +119,7 @@ impl Supervisor {
             launcher,
             traffic,
             checks,
+            notify,
             hooks: Hooks::new(commands),
             signals,
             batch: Vec::new(),
@@ -114,6 +127,8 @@ impl Supervisor {
             child: None,
             child_started_at: Instant::now(),
             child_is_up: false,
+            main: None,
+            has_handed_over: false,
             refused: Vec::new(),
             failure: None,
             must_announce: false,
@@ -145,6 +160,7 @@ impl Supervisor {
             match self.wake().await {
                 Wake::Signals => self.take_batch(),
                 Wake::Deadline | Wake::Output | Wake::Check(Heard::Output) => {}
+                Wake::Said(said) => self.take_said(said),
                 Wake::Check(Heard::Answer(nth, result)) => self.check_ended(nth, result),
                 Wake::Turn => {
                     self.reap();
@@ -167,6 +183,9 @@ impl Supervisor {
             if self.checks.next_deadline().is_some_and(|at| Instant::now() >= at) {
                 self.run_checks();
             }
+            if self.notify.next_deadline().is_some_and(|at| Instant::now() >= at) {
+                self.look_at_watchdog();
+            }
         }
     }
 
@@ -175,7 +194,11 @@ impl Supervisor {
     }
 
     async fn wake(&mut self) -> Wake {
-        let deadlines = [self.lifecycle.next_deadline(), self.checks.next_deadline()];
+        let deadlines = [
+            self.lifecycle.next_deadline(),
+            self.checks.next_deadline(),
+            self.notify.next_deadline(),
+        ];
         let deadline = deadlines.into_iter().flatten().min();
         let has_work = self.must_reap || self.must_announce;
         let elapsed = async {
@@ -190,6 +213,7 @@ impl Supervisor {
             () = tokio::task::yield_now(), if has_work => Wake::Turn,
             () = self.hooks.log_output() => Wake::Output,
             heard = self.checks.hear() => Wake::Check(heard),
+            said = self.notify.hear() => Wake::Said(said),
             () = elapsed => Wake::Deadline,
         }
     }
@@ -234,7 +258,9 @@ impl Supervisor {
             Action::SignalChild(signal) => {
                 self.signal_child(signal, self.setting.to_group || self.setting.stop_to_group);
             }
-            Action::ContinueChild => self.signal_child(Signal::CONT, true),
+            Action::ContinueChild => {
+                self.signal_child(Signal::CONT, true);
+            }
             Action::SignalTree(signal, scope) => self.signal_tree(signal, scope),
             Action::SendHangSignal(signal, scope) => {
                 events::hang_signal_sent(signal);
@@ -271,7 +297,13 @@ impl Supervisor {
 
     fn start_child(&mut self) {
         let name = self.launcher.name();
-        match self.launcher.start_child(self.child) {
+        let childs_end = self.notify.prepare().unwrap_or_else(|error| {
+            // It will never be ready, which its check says.
+            events::notify_failed(error);
+            None
+        });
+        let descriptors: Vec<_> = childs_end.iter().map(ChildsEnd::as_descriptor).collect();
+        match self.launcher.start_child(self.child, &descriptors) {
             Ok(child) => {
                 events::child_started(child.as_raw(), name);
                 self.child_has_started(child);
@@ -291,6 +323,8 @@ impl Supervisor {
 
     fn child_has_started(&mut self, child: Pid) {
         let is_restart = self.child.replace(child).is_some();
+        self.main = None;
+        self.has_handed_over = false;
         self.child_started_at = Instant::now();
         self.child_is_up = true;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -298,6 +332,7 @@ impl Supervisor {
             status.child_began_at = Some(self.child_started_at);
             status.child_started_at = since_epoch.ok().map(|time| time.as_secs_f64());
             status.restarts += u64::from(is_restart);
+            status.notify_status = None;
         });
         self.on(Event::ChildStarted);
         for received in std::mem::take(&mut self.early) {
@@ -346,7 +381,7 @@ impl Supervisor {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let lifecycle = &self.lifecycle;
         self.status.send_modify(|status| {
             status.phase = lifecycle.phase();
@@ -357,6 +392,7 @@ impl Supervisor {
             status.child_pid = self.child.filter(|_| self.child_is_up).map(Pid::as_raw);
             status.stop_requested_at = lifecycle.stop_requested_at();
         });
+        self.tell_outer();
     }
 
     fn log_child_exited(&self, reason: ExitReason) {

@@ -11,12 +11,7 @@ pub(crate) mod descriptors;
 pub(crate) mod entry;
 pub(crate) mod environment;
 pub(crate) mod kill;
-#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor does not listen yet"))]
 pub(crate) mod notification;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the supervisor does not listen yet")
-)]
 pub(crate) mod notify;
 pub(crate) mod output;
 pub(crate) mod reaper;

@@ -54,7 +54,7 @@ Usage: castoff probe [live|ready|started] [--addr ADDR] [--timeout DURATION]
                         are not resolved. default: the port, on loopback, of
                         CASTOFF_HEALTH_LISTEN or of health_listen in the file
                         that CASTOFF_CONFIG names
-  --timeout DURATION    For connection, request and answer together. default: 1s
+  --timeout DURATION    For connecting, asking and the answer. default: 1s
   -h, --help            Print this text and exit.
 
 Exit codes:

@@ -19,129 +19,171 @@
 //! `stop`, `pid`, the child's `uptime_ms`, `exit`, `signal`, `status`,
 //! `changed_ms_ago`, each limit and its source are null when there is none.
 
-use std::time::{Duration, Instant};
+use std::fmt::{self, Display, Write as _};
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::policy::checks::CheckReport;
 use crate::policy::exit::ExitReason;
 use crate::policy::limits::{Limit, Limits};
 use crate::policy::status::Status;
 use crate::policy::statusz::About;
-use crate::policy::timeline::Step;
 
 /// The page, with a newline at its end.
 pub(super) fn json(status: &Status, about: &About, now: Instant) -> String {
-    let since = |at: Instant| now.saturating_duration_since(at);
-    let stop =
-        status.stop_requested_at.map(|at| object(&[("requested_ms_ago", millis(since(at)))]));
+    let ago = |at: Instant| now.saturating_duration_since(at).as_millis();
+    let mut page = Json { text: String::with_capacity(2048) };
+    page.open("", '{');
+    page.text("version", Some(env!("CARGO_PKG_VERSION")));
+    page.text("phase", Some(status.phase.as_str()));
+    page.value("uptime_ms", &ago(about.started_at));
+    page.value("live", &status.is_live());
+    page.value("ready", &status.is_ready());
+    page.value("started", &status.was_ready);
+    match status.stop_requested_at {
+        Some(at) => {
+            page.open("stop", '{');
+            page.value("requested_ms_ago", &ago(at));
+            page.close('}');
+        }
+        None => page.value("stop", &NULL),
+    }
+    page.open("child", '{');
+    page.value("up", &status.child_is_up);
+    page.value("pid", &OrNull(status.child_pid));
     let began_at = status.child_began_at.filter(|_| status.child_is_up);
-    let child = object(&[
-        ("up", boolean(status.child_is_up)),
-        ("pid", or_null(status.child_pid.map(|pid| pid.to_string()))),
-        ("uptime_ms", or_null(began_at.map(|at| millis(since(at))))),
-        ("restarts", status.restarts.to_string()),
-        ("exit", or_null(status.child_exit.map(exit))),
-        ("status", or_null(status.notify_status.as_deref().map(text))),
-    ]);
-    let check = |check: &CheckReport| {
-        object(&[
-            ("check", text(&check.name)),
-            ("level", text(check.level.as_str())),
-            ("ok", boolean(check.is_up)),
-            ("changed_ms_ago", or_null(check.changed_at.map(|at| millis(since(at))))),
-        ])
-    };
-    let mut page = object(&[
-        ("version", text(env!("CARGO_PKG_VERSION"))),
-        ("phase", text(status.phase.as_str())),
-        ("uptime_ms", millis(since(about.started_at))),
-        ("live", boolean(status.is_live())),
-        ("ready", boolean(status.is_ready())),
-        ("started", boolean(status.was_ready)),
-        ("stop", or_null(stop)),
-        ("child", child),
-        ("checks", array(status.checks.iter().map(check).collect())),
-        ("limits", limits(&status.limits)),
-        ("exports", array(about.exports.iter().map(|name| text(name)).collect())),
-        ("timeline", array(about.timeline(status).iter().map(step).collect())),
-    ]);
-    page.push('\n');
-    page
+    page.value("uptime_ms", &OrNull(began_at.map(ago)));
+    page.value("restarts", &status.restarts);
+    page.exit(status.child_exit);
+    page.text("status", status.notify_status.as_deref());
+    page.close('}');
+    page.open("checks", '[');
+    for check in &status.checks {
+        page.open("", '{');
+        page.text("check", Some(&check.name));
+        page.text("level", Some(check.level.as_str()));
+        page.value("ok", &check.is_up);
+        page.value("changed_ms_ago", &OrNull(check.changed_at.map(ago)));
+        page.close('}');
+    }
+    page.close(']');
+    page.limits(&status.limits);
+    page.open("exports", '[');
+    for name in &about.exports {
+        page.text("", Some(name));
+    }
+    page.close(']');
+    page.open("timeline", '[');
+    for step in about.timeline(status) {
+        page.open("", '{');
+        page.value("at_ms", &step.at.as_millis());
+        page.text("phase", Some(step.phase.as_str()));
+        page.text("what", Some(&step.what));
+        page.close('}');
+    }
+    page.close(']');
+    page.close('}');
+    page.text.push('\n');
+    page.text
 }
 
-fn exit(reason: ExitReason) -> String {
-    let signal = match reason {
-        ExitReason::Code(_) => None,
-        ExitReason::Signal(signal) => Some(text(&signal.to_string())),
-    };
-    object(&[("exit_code", reason.code().to_string()), ("signal", or_null(signal))])
+const NULL: &str = "null";
+
+/// JSON so far. A tree of serde_json's values would cost more code than all the
+/// rest of the page, and lose the order.
+struct Json {
+    text: String,
 }
 
-fn limits(limits: &Limits) -> String {
-    let Limits { cgroup, cpus, memory_bytes, pids, .. } = limits;
-    let finite = cpus.as_ref().filter(|limit| limit.value.is_finite());
-    object(&[
-        ("cgroup", text(cgroup.as_str())),
-        ("cpus", or_null(finite.map(|limit| limit.value.to_string()))),
-        ("memory_bytes", or_null(memory_bytes.as_ref().map(|limit| limit.value.to_string()))),
-        ("pids", or_null(pids.as_ref().map(|limit| limit.value.to_string()))),
-        (
-            "sources",
-            object(&[
-                ("cpus", source(cpus)),
-                ("memory_bytes", source(memory_bytes)),
-                ("pids", source(pids)),
-            ]),
-        ),
-    ])
+impl Json {
+    /// Begins an object or an array; elements of an array have no name.
+    fn open(&mut self, name: &str, bracket: char) {
+        self.name(name);
+        self.text.push(bracket);
+    }
+
+    fn close(&mut self, bracket: char) {
+        self.text.push(bracket);
+    }
+
+    /// A number, a boolean or null.
+    fn value(&mut self, name: &str, value: &dyn Display) {
+        self.name(name);
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, "{value}");
+    }
+
+    /// A string, whatever it holds, or null.
+    fn text(&mut self, name: &str, text: Option<&str>) {
+        self.value(name, &Value::from(text));
+    }
+
+    /// Names are castoff's own and need no escape.
+    fn name(&mut self, name: &str) {
+        if !self.text.is_empty() && !self.text.ends_with(['{', '[']) {
+            self.text.push(',');
+        }
+        if !name.is_empty() {
+            self.text.extend(["\"", name, "\":"]);
+        }
+    }
+
+    fn exit(&mut self, exit: Option<ExitReason>) {
+        let Some(reason) = exit else { return self.value("exit", &NULL) };
+        let signal = match reason {
+            ExitReason::Code(_) => None,
+            ExitReason::Signal(signal) => Some(signal.to_string()),
+        };
+        self.open("exit", '{');
+        self.value("exit_code", &reason.code());
+        self.text("signal", signal.as_deref());
+        self.close('}');
+    }
+
+    fn limits(&mut self, limits: &Limits) {
+        let Limits { cgroup, cpus, memory_bytes, pids, .. } = limits;
+        let finite = value(cpus).filter(|cpus| cpus.is_finite());
+        self.open("limits", '{');
+        self.text("cgroup", Some(cgroup.as_str()));
+        self.value("cpus", &OrNull(finite));
+        self.value("memory_bytes", &OrNull(value(memory_bytes)));
+        self.value("pids", &OrNull(value(pids)));
+        self.open("sources", '{');
+        self.text("cpus", source(cpus));
+        self.text("memory_bytes", source(memory_bytes));
+        self.text("pids", source(pids));
+        self.close('}');
+        self.close('}');
+    }
 }
 
-fn source<T>(limit: &Option<Limit<T>>) -> String {
-    or_null(limit.as_ref().map(|limit| text(&limit.source)))
+struct OrNull<T>(Option<T>);
+
+impl<T: Display> Display for OrNull<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str(NULL),
+        }
+    }
 }
 
-fn step(step: &Step) -> String {
-    object(&[
-        ("at_ms", millis(step.at)),
-        ("phase", text(step.phase.as_str())),
-        ("what", text(&step.what)),
-    ])
+fn value<T: Copy>(limit: &Option<Limit<T>>) -> Option<T> {
+    limit.as_ref().map(|limit| limit.value)
 }
 
-/// An object of values that are JSON already; the names need no escape. One of
-/// serde_json would cost ten times the code, and lose the order.
-fn object(members: &[(&str, String)]) -> String {
-    let members = members.iter().map(|(name, value)| format!("\"{name}\":{value}"));
-    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
-}
-
-fn array(values: Vec<String>) -> String {
-    format!("[{}]", values.join(","))
-}
-
-fn text(text: &str) -> String {
-    Value::from(text).to_string()
-}
-
-fn boolean(fact: bool) -> String {
-    fact.to_string()
-}
-
-fn millis(duration: Duration) -> String {
-    duration.as_millis().to_string()
-}
-
-fn or_null(value: Option<String>) -> String {
-    value.unwrap_or_else(|| "null".to_owned())
+fn source<T>(limit: &Option<Limit<T>>) -> Option<&str> {
+    limit.as_ref().map(|limit| limit.source.as_str())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json as value;
+    use std::time::Duration;
+
+    use serde_json::json as tree;
 
     use super::*;
-    use crate::policy::checks::Level;
+    use crate::policy::checks::{CheckReport, Level};
     use crate::policy::health::serving;
     use crate::policy::signal::Signal;
     use crate::policy::statusz::about;
@@ -167,7 +209,7 @@ mod tests {
         let text = json(&status, &about(now - Duration::from_secs(61)), now);
         assert!(text.ends_with("}\n") && text.lines().count() == 1, "{text}");
         let page: Value = serde_json::from_str(&text).expect("JSON");
-        let expected = value!({
+        let expected = tree!({
             "version": env!("CARGO_PKG_VERSION"), "phase": "serving", "uptime_ms": 61000,
             "live": true, "ready": false, "started": true, "stop": { "requested_ms_ago": 1200 },
             "child": {

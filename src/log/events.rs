@@ -126,6 +126,42 @@ pub(crate) fn wait_finished(elapsed: Duration) {
     info!(event = "wait_finished", elapsed_ms = millis(elapsed), "start waits no longer");
 }
 
+/// The child has said on its NOTIFY_SOCKET where it stands: `ready`, `reloading`,
+/// `reloaded` or `stopping`. `pid` is the sender's, `status` its free text.
+pub(crate) fn notified(state: &'static str, pid: i32, status: Option<&str>) {
+    info!(event = "notified", state, pid, status, "the child has told its state");
+}
+
+/// A message to the NOTIFY_SOCKET that was not believed; told once.
+pub(crate) fn notify_refused(pid: i32, uid: u32, cause: impl Display) {
+    warn!(event = "notify_refused", pid, uid, %cause, "notification not believed");
+}
+
+/// A message could not be passed on, or not be waited for.
+pub(crate) fn notify_failed(cause: impl Display) {
+    warn!(event = "notify_failed", %cause, "notifications not passed on");
+}
+
+/// The child asks for more time while it stops; the platform gives none.
+pub(crate) fn extension_capped(asked: Duration, left: Option<Duration>) {
+    info!(
+        event = "extension_capped",
+        asked_ms = millis(asked),
+        left_ms = left.map(millis),
+        "more time was asked for than there may be"
+    );
+}
+
+/// Signals go to another process of the tree, which the child has named.
+pub(crate) fn main_pid_changed(child_pid: Option<i32>, main_pid: i32) {
+    info!(event = "main_pid_changed", child_pid, main_pid, "another process is the main one");
+}
+
+/// The child has ended, and the process that it had named takes its place.
+pub(crate) fn child_handed_over(child_pid: i32, main_pid: i32) {
+    info!(event = "child_handed_over", child_pid, main_pid, "the main process is the child now");
+}
+
 /// So that one long reason leaves the others room.
 fn shortened(reason: &str) -> String {
     const LONGEST: usize = 200;

@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn drained() -> Status {
-        Status { is_ready: false, is_stop_requested: true, ..serving() }
+        Status { takes_traffic: false, ..serving() }
     }
 
     const SERVING: [u8; 7] = [0, 0, 0, 0, 2, 8, 1];
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn each_service_follows_its_level() {
-        let starting = Status { is_ready: false, was_ready: false, ..serving() };
+        let starting = Status { takes_traffic: false, was_ready: false, ..serving() };
         for (name, [at_start, at_work, at_stop]) in [
             ("", [NOT_SERVING, SERVING, NOT_SERVING]),
             ("ready", [NOT_SERVING, SERVING, NOT_SERVING]),

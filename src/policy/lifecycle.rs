@@ -283,6 +283,11 @@ impl Lifecycle {
         self.stop.map(|stop| stop.at)
     }
 
+    /// When whoever is left by then is killed, once a stop was asked for.
+    pub(crate) fn kill_at(&self) -> Option<Instant> {
+        self.stop.map(|stop| self.rules.stop_plan.deadline(stop.at))
+    }
+
     /// Whether the hook that runs has been sent SIGKILL for its time.
     pub(crate) fn has_hook_timed_out(&self) -> bool {
         self.hook.is_some_and(|hook| hook.has_timed_out)

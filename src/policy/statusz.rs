@@ -42,22 +42,22 @@ impl About {
 pub(crate) fn text(status: &Status, about: &About, now: Instant) -> String {
     let since = |at: Instant| now.saturating_duration_since(at);
     let mut page = Page { text: String::with_capacity(2048) };
-    page.line("version", env!("CARGO_PKG_VERSION"));
-    page.line("phase", status.phase.as_str());
-    page.line("uptime", seconds(since(about.started_at)));
-    page.line("live", yes_or_no(status.is_live()));
-    page.line("ready", yes_or_no(status.is_ready()));
-    page.line("started", yes_or_no(status.was_ready));
+    page.line("version", &env!("CARGO_PKG_VERSION"));
+    page.line("phase", &status.phase.as_str());
+    page.line("uptime", &seconds(since(about.started_at)));
+    page.line("live", &yes_or_no(status.is_live()));
+    page.line("ready", &yes_or_no(status.is_ready()));
+    page.line("started", &yes_or_no(status.was_ready));
     let stop = status.stop_requested_at.map(|at| format!("requested {} ago", seconds(since(at))));
-    page.line("stop", stop.as_deref().unwrap_or("not requested"));
+    page.line("stop", &stop.as_deref().unwrap_or("not requested"));
 
     page.head("child");
-    page.line("up", yes_or_no(status.child_is_up));
+    page.line("up", &yes_or_no(status.child_is_up));
     page.optional("pid", status.child_pid);
     let began_at = status.child_began_at.filter(|_| status.child_is_up);
     page.optional("uptime", began_at.map(|at| seconds(since(at))));
     page.optional("last exit", status.child_exit.map(exit));
-    page.line("restarts", status.restarts);
+    page.line("restarts", &status.restarts);
     page.optional("status", status.notify_status.as_deref().map(printable));
 
     page.head("checks");
@@ -65,10 +65,10 @@ pub(crate) fn text(status: &Status, about: &About, now: Instant) -> String {
 
     page.head("limits");
     let limits = &status.limits;
-    page.line("cgroup", limits.cgroup.as_str());
-    page.line("cpus", limit(&limits.cpus));
-    page.line("memory_bytes", limit(&limits.memory_bytes));
-    page.line("pids", limit(&limits.pids));
+    page.line("cgroup", &limits.cgroup.as_str());
+    page.line("cpus", &limit(&limits.cpus));
+    page.line("memory_bytes", &limit(&limits.memory_bytes));
+    page.line("pids", &limit(&limits.pids));
 
     page.head("exported variables");
     page.list(&about.exports);
@@ -83,13 +83,13 @@ struct Page {
 }
 
 impl Page {
-    fn line(&mut self, name: &str, value: impl Display) {
+    fn line(&mut self, name: &str, value: &dyn Display) {
         self.text.push_str(&format!("{name:<14}{value}\n"));
     }
 
     fn optional(&mut self, name: &str, value: Option<impl Display>) {
         if let Some(value) = value {
-            self.line(name, value);
+            self.line(name, &value);
         }
     }
 

@@ -343,13 +343,14 @@ impl Supervisor {
     pub(super) fn check_told(
         &mut self,
         is_it: impl Fn(&Target) -> bool,
-        result: &Result<(), String>,
+        is_up: bool,
+        reason: Option<String>,
     ) {
         let rules = self.checks.rules.all();
-        let told: Vec<_> = rules.filter(|(_, rules)| is_it(&rules.target)).collect();
-        let told: Vec<usize> = told.into_iter().map(|(nth, _)| nth).collect();
+        let told = rules.filter(|(_, rules)| is_it(&rules.target)).map(|(nth, _)| nth);
+        let told: Vec<usize> = told.collect();
         for nth in told {
-            let change = self.checks.rules.told(nth, result.clone(), Instant::now());
+            let change = self.checks.rules.told(nth, is_up, reason.clone(), Instant::now());
             self.check_noted(change);
         }
     }
@@ -376,6 +377,9 @@ impl Supervisor {
         let is_ready = self.checks.rules.is_child_ready();
         self.must_announce |= is_ready && self.lifecycle.phase() == PhaseName::Starting;
         self.status.send_modify(|status| status.checks = self.checks.reports());
+        let is_checked = self.checks.checked == Checked::Child;
+        self.follow_watchdog(self.checks.rules.has_started(), is_checked);
+        self.tell_outer();
     }
 }
 

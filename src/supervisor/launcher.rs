@@ -4,7 +4,7 @@
 //! nothing.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::policy::exit::{CASTOFF_FAILED, NOT_EXECUTABLE, NOT_FOUND};
@@ -32,11 +32,17 @@ impl Launcher {
         name(&self.command)
     }
 
-    /// Starts the child; `before` is the one that had the terminal, if any.
-    pub(super) fn start_child(&self, before: Option<Pid>) -> Result<Pid, SpawnError> {
+    /// Starts the child with those descriptors; `before` is the one that had the
+    /// terminal, if any.
+    pub(super) fn start_child(
+        &self,
+        before: Option<Pid>,
+        descriptors: &[(BorrowedFd<'_>, RawFd)],
+    ) -> Result<Pid, SpawnError> {
         self.release_terminal(before);
         let foreground = self.terminal.as_ref().filter(|terminal| terminal.has_foreground());
-        let started = child::spawn(&self.launch(&self.command, foreground, None));
+        let started =
+            child::spawn(&Launch { descriptors, ..self.launch(&self.command, foreground, None) });
         if started.is_err() {
             // The child's half may have taken it before it failed.
             foreground.inspect(|terminal| terminal.restore());

@@ -16,6 +16,8 @@ const LAST_TURNS: usize = 64;
 
 impl Supervisor {
     pub(super) fn reap(&mut self) {
+        // Whoever has said something and ended is known as long as it is a zombie.
+        self.take_datagrams();
         let mut orphans = 0;
         let mut own = Vec::new();
         let mut left = Left::More;
@@ -65,8 +67,10 @@ impl Supervisor {
                     self.on(Event::ChildStopped { by, has_job_control });
                 }
                 Change::Continued => self.on(Event::ChildContinued),
+                Change::Ended(_) if self.hand_over() => {}
                 Change::Ended(reason) => {
                     self.child_is_up = false;
+                    self.notify.child_ended();
                     // Keys are castoff's now, until there is another child.
                     self.release_terminal();
                     self.on(Event::ChildExited { reason, is_last });

@@ -61,7 +61,10 @@ impl Supervisor {
         }
         let signal = self.setting.rewrite.apply(received.signal)?;
         let received = Received { signal, ..*received };
-        Some((signal, kill::forward(child, self.setting.to_group, &received)))
+        let to_group = self.setting.to_group && !self.has_handed_over;
+        let result =
+            self.signal_main(signal).unwrap_or_else(|| kill::forward(child, to_group, &received));
+        Some((signal, result))
     }
 
     /// For a child that is still to come; a later one was not meant.
@@ -86,10 +89,13 @@ impl Supervisor {
         std::mem::take(&mut self.is_suspended)
     }
 
-    pub(super) fn signal_child(&self, signal: Signal, to_group: bool) {
-        if let Some(child) = self.child.filter(|_| self.child_is_up) {
-            self.note_forwarded(signal, kill::signal_child(child, to_group, signal));
-        }
+    pub(super) fn signal_child(&mut self, signal: Signal, to_group: bool) {
+        let Some(child) = self.child.filter(|_| self.child_is_up) else { return };
+        // Whoever took the child's place has another's group.
+        let to_group = to_group && !self.has_handed_over;
+        let main = self.signal_main(signal);
+        let result = main.unwrap_or_else(|| kill::signal_child(child, to_group, signal));
+        self.note_forwarded(signal, result);
     }
 
     pub(super) fn note_forwarded(&self, signal: Signal, result: Result<i32, Errno>) {

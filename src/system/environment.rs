@@ -25,7 +25,6 @@ pub(crate) fn inherited() -> Vec<CString> {
 
 /// Gives a variable that value in place of every one that it has; `None`: it has
 /// none. What is not about the variable stays as it is.
-#[cfg_attr(not(test), expect(dead_code, reason = "the child gets no socket yet"))]
 pub(crate) fn replace(environment: &mut Vec<CString>, name: &str, value: Option<&str>) {
     let is_other = |entry: &CString| {
         let rest = entry.to_bytes().strip_prefix(name.as_bytes());

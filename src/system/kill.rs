@@ -59,13 +59,13 @@ pub(super) fn send(target: i32, signal: Signal) -> Result<(), Errno> {
 
 /// A process by more than its pid: once it has gone, nobody else takes its place
 /// (`man 2 pidfd_open`).
-pub(super) struct Handle(OwnedFd);
+pub(crate) struct Handle(OwnedFd);
 
 impl Handle {
     /// # Errors
     /// ESRCH when there is no such process; others where the kernel has no
     /// handles, or castoff no descriptor left.
-    pub(super) fn open(pid: i32) -> Result<Self, Errno> {
+    pub(crate) fn open(pid: i32) -> Result<Self, Errno> {
         // SAFETY: takes two numbers.
         let handle = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
         // SAFETY: a new descriptor, which nobody else owns; it is close-on-exec.
@@ -74,7 +74,7 @@ impl Handle {
 
     /// # Errors
     /// It has gone, or castoff may not signal it.
-    pub(super) fn send(&self, signal: Signal) -> Result<(), Errno> {
+    pub(crate) fn send(&self, signal: Signal) -> Result<(), Errno> {
         let (handle, number) = (self.0.as_raw_fd(), signal.number());
         let info: *const libc::siginfo_t = ptr::null();
         // SAFETY: without a siginfo it takes numbers only.

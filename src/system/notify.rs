@@ -25,7 +25,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
-pub(crate) use forwarder::{Forwarder, Unreachable};
+pub(crate) use forwarder::Forwarder;
 
 use crate::policy::notify::DATAGRAM_MAX;
 
@@ -128,19 +128,21 @@ impl NotifySocket {
     /// closed by the receipt, and the end of a BARRIER's says that everything
     /// before it has been seen to.
     pub(crate) fn receive(&self) -> Option<Received> {
-        let fd = self.socket.as_raw_fd();
-        let received = self.socket.try_io(Interest::READABLE, || {
-            loop {
-                match receive(fd) {
-                    Ok(received) => return Ok(received),
-                    Err(Errno::EINTR) => {}
-                    // As if there were nothing: it must not be asked for in vain
-                    // again and again. The next one that comes wakes the loop.
-                    Err(_) => return Err(io::ErrorKind::WouldBlock.into()),
-                }
+        // Not by `try_io`: tokio knows of a datagram only after a turn, and its
+        // sender may have to be looked up before it is reaped.
+        let received = loop {
+            match receive(self.socket.as_raw_fd()) {
+                Err(Errno::EINTR) => {}
+                received => break received.ok(),
             }
-        });
-        received.ok()
+        };
+        if received.is_none() {
+            // There is nothing, or no memory for it: not to be asked for again
+            // before another one comes.
+            let wait = || Err(io::ErrorKind::WouldBlock.into());
+            let _: io::Result<()> = self.socket.try_io(Interest::READABLE, wait);
+        }
+        received
     }
 
     /// Removes the socket from the file system, as its end does.

@@ -2,6 +2,11 @@
 
 use std::io;
 
+/// Whether castoff's effective user is root, of its user namespace at least.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::Uid::effective().is_root()
+}
+
 /// Whether castoff is process 1 of its pid namespace, to which the kernel gives
 /// every orphan and whose end ends the namespace.
 pub(crate) fn is_pid_1() -> bool {

@@ -166,8 +166,9 @@ in_both_places! {
         castoff.get("/metrics");
         let quiet_kib = process::resident_kib(castoff.pid);
 
+        // A thousand, of all kinds at any time.
         let crowd: Vec<TcpStream> =
-            KINDS.iter().flat_map(|send| (0..60).map(move |_| client(address, *send))).collect();
+            (0..80).flat_map(|_| KINDS.iter().map(|send| client(address, *send))).collect();
         // The flood does not wait for answers and so may leave some unread.
         let flood = Flood::begin(address);
         wait_until("the flood has been stopped by castoff", || flood.is_held_up().then_some(()));
@@ -175,8 +176,8 @@ in_both_places! {
         assert_eq!(castoff.get("/livez").body, "ok");
         castoff.signal(libc::SIGUSR1);
         castoff.stdout().wait_for_line("10 ");
-        // 64 connections, each with a header of 8 KiB, an answer of 10 KiB and
-        // what hyper and the allocator have around it.
+        // 64 connections, each with a header of 8 KiB, an answer of 10 KiB, or
+        // eight of them over HTTP/2, and what hyper and the allocator have around.
         let busy_kib = process::resident_kib(castoff.pid);
         assert!(busy_kib < quiet_kib + 8192, "{quiet_kib} KiB became {busy_kib} KiB");
         let descriptors = process::descriptors(castoff.pid);
@@ -197,7 +198,9 @@ in_both_places! {
 /// What a client does before it goes silent, the connection still open.
 type Send = fn(&mut TcpStream) -> io::Result<()>;
 
-const KINDS: [Send; 7] = [
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+const KINDS: [Send; 13] = [
     // Says nothing at all.
     |_| Ok(()),
     // Slow: the header never ends.
@@ -222,6 +225,27 @@ const KINDS: [Send; 7] = [
         )?;
         stream.write_all(&[b'x'; 1 << 20])
     },
+    // HTTP/2: half of its preface, nothing after it, and half-closed after it.
+    |stream| stream.write_all(&PREFACE[..12]),
+    |stream| stream.write_all(PREFACE),
+    |stream| {
+        stream.write_all(PREFACE)?;
+        stream.shutdown(Shutdown::Write)
+    },
+    // Eight scrapes at once, of which not a byte may be sent.
+    |stream| {
+        let scrape =
+            |id| [b"\0\0\x0c\x01\x05\0\0\0", &[id][..], b"\x82\x86\x04\x08/metrics"].concat();
+        let scrapes: Vec<_> = (0..8).flat_map(|count| scrape(2 * count + 1)).collect();
+        stream.write_all(&[PREFACE, b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0", &scrapes].concat())
+    },
+    // Headers of a megabyte, in frames of 16 KiB.
+    |stream| {
+        let frame = |kind| [b"\0\x40\0", &[kind, 0, 0, 0, 0, 1][..], &[0x82; 1 << 14]].concat();
+        stream.write_all(&[PREFACE, &frame(1), &frame(9).repeat(64)].concat())
+    },
+    // Garbage.
+    |stream| stream.write_all(&[PREFACE, &[0xff; 1 << 14]].concat()),
 ];
 
 /// A client that may be refused at any moment: what it sent is then lost.

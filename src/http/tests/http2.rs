@@ -129,7 +129,7 @@ fn both_protocols_have_one_port() {
     client.send(&call(3, "Check"));
     assert_eq!(client.until(DATA).payload, IS_SERVING);
     assert_eq!(server.probe("/readyz").body, "ok");
-    server.status.send_modify(|status| status.is_ready = false);
+    server.status.send_modify(|status| status.takes_traffic = false);
     client.send(&call(5, "Check"));
     let data = client.until(DATA);
     assert_eq!((data.stream, &data.payload[..]), (5, IS_NOT_SERVING));
@@ -186,7 +186,7 @@ fn a_watch_tells_the_state_and_each_change_of_it() {
         server.status.send_modify(|status| status.restarts += 1);
         client.send(&frame(PING, 0, 0, &[7; 8]));
         client.until(PING);
-        server.status.send_modify(|status| status.is_ready = is_ready);
+        server.status.send_modify(|status| status.takes_traffic = is_ready);
         assert_eq!(client.until(DATA).payload, told);
     }
 }
@@ -200,7 +200,7 @@ fn a_watcher_that_does_not_read_is_told_the_newest() {
     client.send(&[PREFACE, &frame(SETTINGS, 0, 0, &no_window), &call(1, "Watch")].concat());
     client.until(HEADERS);
     for count in 0..1001 {
-        server.status.send_modify(|status| status.is_ready = count % 2 == 1);
+        server.status.send_modify(|status| status.takes_traffic = count % 2 == 1);
         assert_eq!(server.probe("/livez").body, "ok");
     }
     client.send(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 4, 0]));
@@ -332,4 +332,69 @@ fn a_connection_has_so_many_streams_at_once() {
     let first = client.until(RST_STREAM);
     assert_eq!(first.stream, 1 + 2 * STREAMS_MAX, "the first one too many is refused");
     assert_eq!(server.probe("/livez").body, "ok");
+}
+
+/// Waits until that many look at the status: the endpoints, and every Watch.
+fn until_watched_by(server: &Server, count: usize) {
+    let begun = std::time::Instant::now();
+    while server.status.receiver_count() != count {
+        assert!(begun.elapsed() < PATIENCE, "{} look", server.status.receiver_count());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_watch_ends_with_its_client_or_when_its_connection_makes_room() {
+    let server = Server::start();
+    let watch = || {
+        let mut client = server.connect();
+        client.begin_http2();
+        client.send(&call(1, "Watch"));
+        assert_eq!(client.until(DATA).payload, IS_SERVING);
+        client
+    };
+    until_watched_by(&server, 1);
+    let mut first = watch();
+    until_watched_by(&server, 2);
+    first.send(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]));
+    until_watched_by(&server, 1);
+
+    let second = watch();
+    until_watched_by(&server, 2);
+    drop(second);
+    until_watched_by(&server, 1);
+
+    let mut third = watch();
+    let crowd: Vec<_> = (0..CONNECTIONS_MAX).map(|_| server.connect()).collect();
+    third.frames();
+    until_watched_by(&server, 1);
+    drop(crowd);
+}
+
+#[test]
+fn a_connection_may_watch_each_service_once_over() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.begin_http2();
+    for stream in [1, 3, 5, 7] {
+        client.send(&call(stream, "Watch"));
+        assert_eq!(client.until(DATA).payload, IS_SERVING);
+    }
+    client.send(&call(9, "Watch"));
+    let refused = client.until(HEADERS);
+    assert_eq!((refused.stream, refused.flags & END_STREAM), (9, END_STREAM));
+    client.send(&call(11, "Check"));
+    assert_eq!(client.until(DATA).payload, IS_SERVING);
+}
+
+#[test]
+fn a_panic_ends_its_own_stream_only() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.begin_http2();
+    server.is_faulty.store(true, Ordering::Relaxed);
+    client.send(&request(1, "GET", "/metrics", END_STREAM));
+    assert_eq!(client.until(RST_STREAM).stream, 1);
+    client.send(&call(3, "Check"));
+    assert_eq!(client.until(DATA).payload, IS_SERVING);
 }

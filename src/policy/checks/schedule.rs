@@ -147,14 +147,14 @@ impl Checks {
     pub(crate) fn told(
         &mut self,
         nth: usize,
-        result: Result<(), String>,
+        is_up: bool,
+        reason: Option<String>,
         now: Instant,
     ) -> Option<Change> {
         if self.stage == Stage::Resting {
             return None;
         }
         let check = self.checks.get_mut(nth)?;
-        let (is_up, reason) = (result.is_ok(), result.err());
         let is_first = !is_up && check.reason.is_none() && reason.is_some();
         check.has_passed |= is_up;
         let is_new = check.is_up != is_up;

@@ -1,9 +1,9 @@
 //! What a check asks. The words are the contract's short form, which `Display`
 //! gives back; `config` reads it.
 
+use core::net::IpAddr;
 use std::ffi::OsString;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 

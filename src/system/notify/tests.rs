@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
+use super::forwarder::Unreachable;
 use super::*;
 use crate::policy::notify::{Kinship, is_believed};
 use crate::system::tree;
@@ -306,6 +307,31 @@ async fn nothing_is_lost_when_a_wait_is_broken_off() {
         }
     }
     assert_eq!(received(&socket).await.bytes, b"READY=1");
+}
+
+/// So that a sender can be looked up before it is reaped.
+#[tokio::test]
+async fn what_has_come_is_there_before_the_loop_has_been_told() {
+    let socket = NotifySocket::open(&[], Access::OwnUser).unwrap();
+    for _ in 0..3 {
+        connected(socket.address()).send(b"READY=1").unwrap();
+        assert_eq!(socket.receive().map(|received| received.bytes), Some(b"READY=1".to_vec()));
+        assert_eq!(socket.receive(), None);
+    }
+    // Nor is the loop kept awake by what has been taken.
+    tokio::task::yield_now().await;
+    tokio::select! {
+        biased;
+        () = async {
+            loop {
+                socket.readable().await;
+                assert_eq!(socket.receive(), None);
+            }
+        } => {}
+        () = tokio::time::sleep(std::time::Duration::from_millis(20)) => {}
+    }
+    connected(socket.address()).send(b"STOPPING=1").unwrap();
+    assert_eq!(received(&socket).await.bytes, b"STOPPING=1");
 }
 
 fn mode(path: &Path) -> u32 {

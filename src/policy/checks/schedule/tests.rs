@@ -63,7 +63,7 @@ fn the_levels_begin_in_their_order() {
     assert!(checks.finished(2, Ok(()), now).is_some());
     // The child has not said READY=1.
     assert!(checks.next_deadline().is_none() && !checks.has_started());
-    assert!(checks.told(5, Ok(()), now).is_some());
+    assert!(checks.told(5, true, None, now).is_some());
     assert!(checks.has_started());
     assert_eq!(all_due(&mut checks, now), [0, 1, 3]);
     assert!(!checks.is_child_ready());
@@ -130,11 +130,11 @@ fn at_rest_nothing_runs_and_nothing_counts() {
     let live = CheckRules { failures: 1, ..listen("live", Level::Live) };
     let mut checks = Checks::new(vec![live, rules("notify", Level::Ready, Target::Notify)], 1);
     checks.child_started(now);
-    assert!(checks.told(1, Ok(()), now).is_some());
+    assert!(checks.told(1, true, None, now).is_some());
     assert_eq!(checks.due(now), [0]);
     checks.rest();
     assert_eq!(checks.finished(0, bad(), now), None);
-    assert_eq!(checks.told(1, bad(), now), None);
+    assert_eq!(checks.told(1, false, bad().err(), now), None);
     assert!(checks.next_deadline().is_none());
     assert!(checks.reports().iter().all(|report| report.is_up));
     // Another child is another story.
@@ -227,7 +227,7 @@ proptest! {
                     change
                 }
                 Step::Told(nth, good) if nth < rules.len() && !is_asked(&rules[nth].target) => {
-                    checks.told(nth, if good { Ok(()) } else { bad() }, now)
+                    checks.told(nth, good, bad().err().filter(|_| !good), now)
                 }
                 Step::Restart => {
                     checks.child_started(now);
