@@ -94,7 +94,7 @@ async def haproxy(castoff, say):
         ("haproxy", "-Ws", "-f", str(config)),
         {"CASTOFF_NOTIFY": "on", "CASTOFF_READY_CHECK": CHECK, "CASTOFF_LIVE_CHECK": CHECK,
          "CASTOFF_DEPENDS_ON": f"http://{backend.address}:{PORT}/"})
-    await balancer.held_back("ready-check")
+    await balancer.held_back()
     await balancer.open_gate()
     say(f"ready {await balancer.first_request(answers_through)}")
 
