@@ -9,6 +9,8 @@ from castoff import CHILDREN, WORK, Wrong, as_user
 SEND = ("import os, socket, sys; a = os.environ['NOTIFY_SOCKET']; "
         "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); "
         "s.connect(a.replace('@', '\\0', 1)); s.send(sys.argv[1].encode())")
+# Seconds; the script pings much more often.
+WATCHDOG = 2
 READ_ONLY = ("sh", "-c", 'for at in /run /tmp /dev/shm /; do mount -o remount,bind,ro "$at" 2>/dev/null || '
              '{ mount --bind "$at" "$at" && mount -o remount,bind,ro "$at"; } || exit; done; '
              'exec "$@"', "sh")
@@ -20,11 +22,13 @@ async def systemd_notify(castoff, say):
     alive = WORK / f"{script.name}.alive"
     alive.touch()
     await script.launch(("sh", str(CHILDREN / "pings.sh"), str(alive)),
-                        {"CASTOFF_NOTIFY": "on", "CASTOFF_WATCHDOG": "2s"},
+                        {"CASTOFF_NOTIFY": "on", "CASTOFF_WATCHDOG": f"{WATCHDOG}s"},
                         before=as_user("nobody"))
     await script.held_back()
     await script.open_gate()
     say(f"ready after {await script.until_status('/readyz', 200):.2f} s")
+    await script.stays("/livez", 200, 1.5 * WATCHDOG)
+    say(f"live for {1.5 * WATCHDOG:g} s with pings")
     for words, silence, voice in (("SIGSTOP", script.freeze, script.thaw),
                                   ("no more pings", alive.unlink, alive.touch)):
         silence()

@@ -152,6 +152,14 @@ class Castoff(Replica):
 
         return await until(f"{self.name}: {path} is {status}", is_seen, limit)
 
+    async def stays(self, path, status, seconds):
+        """That it is so all the time, for as long as something would take to change it."""
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            if (seen := await self.status(path)) != status:
+                raise Wrong(f"{path} is {seen} after {time.monotonic() - begun:.2f} s")
+            await asyncio.sleep(LOOK)
+
     async def runs_of(self, check):
         """How often a check has come to a result."""
         answer = await self.ask("/metrics")
@@ -188,6 +196,12 @@ class Castoff(Replica):
         seen = [event["ok"] for event in self.events("check_changed") if event["check"] == check]
         if seen != wanted:
             raise Wrong(f"check_changed of {check}: {seen} instead of {wanted}")
+
+    def expect_said(self, *wanted):
+        """What the program has told by sd_notify, in this order."""
+        seen = [event["state"] for event in self.events("notified")]
+        if seen != list(wanted):
+            raise Wrong(f"it has told {seen} instead of {list(wanted)}")
 
     def family(self):
         """castoff's descendants: those of the child, the child first, and all others."""

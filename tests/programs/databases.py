@@ -161,6 +161,7 @@ async def postgresql(castoff, say):
     await announced.open_gate()
     say(f"by its own READY=1 alone: ready {await announced.first_request(counts)}")
     await announced.end(0)
+    announced.expect_said("ready", "stopping")
 
 
 async def redis(castoff, say):
@@ -173,13 +174,15 @@ async def redis(castoff, say):
     await freeze_and_thaw(server, say, pings)
     say(await server.end(0))
     server.expect_changes("ready-check", [True, False, True])
+    server.expect_said("ready", "stopping")
 
 
 def named(**addresses):
     """Gives names to addresses for everything that is started from now on."""
     hosts = WORK / "hosts"
     is_new = not hosts.exists()
-    hosts.write_text("127.0.0.1 localhost\n" + "".join(
+    # The first address of localhost is one where the programs do not listen, as in any container.
+    hosts.write_text("::1 localhost\n127.0.0.1 localhost\n" + "".join(
         f"{address} {name}\n" for name, address in addresses.items()))
     if is_new:
         subprocess.run(["mount", "--bind", hosts, "/etc/hosts"], check=True)

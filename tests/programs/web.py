@@ -122,6 +122,8 @@ async def haproxy(castoff, say):
     say(await balancer.end(0))
     await backend.end(0)
     balancer.expect_changes("depends-on-1", [True, False, True])
+    # Its master announces a reload at its start as well.
+    balancer.expect_said("reloading", "ready", "reloading", "reloaded", "stopping")
 
 
 async def gunicorn(castoff, say):
@@ -133,6 +135,8 @@ async def gunicorn(castoff, say):
         {"CASTOFF_NOTIFY": "on", "CASTOFF_READY_CHECK": CHECK, "GATE": str(server.gate)},
         gate="inside")
     await server.held_back("ready-check")
+    server.expect_said("ready")
+    say("not ready after READY=1")
     await server.open_gate()
     say(f"ready {await server.first_request(answers)}")
     await freeze_and_thaw(server, say, live=200)
