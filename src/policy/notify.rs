@@ -46,7 +46,6 @@ pub(crate) struct Notified {
     is_stopping: bool,
     is_reloading: bool,
     status: Option<String>,
-    errno: Option<i32>,
 }
 
 /// What a message has changed.
@@ -67,7 +66,6 @@ impl Notified {
             // An empty one takes back the one before.
             self.status = Some(status.clone()).filter(|status| !status.is_empty());
         }
-        self.errno = message.errno.or(self.errno);
         if self.is_stopping {
             return None;
         }
@@ -91,14 +89,17 @@ impl Notified {
     }
 
     /// Whether it can serve, as far as it has said.
+    #[cfg(test)]
     pub(crate) fn is_ready(&self) -> bool {
         self.has_said_ready && !self.is_stopping
     }
 
+    #[cfg(test)]
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping
     }
 
+    #[cfg(test)]
     pub(crate) fn is_reloading(&self) -> bool {
         self.is_reloading
     }
@@ -106,11 +107,6 @@ impl Notified {
     /// One line of at most 256 characters, never empty.
     pub(crate) fn status(&self) -> Option<&str> {
         self.status.as_deref()
-    }
-
-    /// The last error that it told.
-    pub(crate) fn errno(&self) -> Option<i32> {
-        self.errno
     }
 }
 

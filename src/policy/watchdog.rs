@@ -128,6 +128,7 @@ impl Watchdog {
     }
 
     /// Whether no ping is missing.
+    #[cfg(test)]
     pub(crate) fn is_up(&self) -> bool {
         self.missed.is_none()
     }

@@ -68,7 +68,8 @@ pub(crate) struct Received {
 pub(crate) struct NotifySocket {
     socket: UnixDatagram,
     address: String,
-    home: Option<Home>,
+    /// Goes with the socket.
+    _home: Option<Home>,
     is_private: bool,
 }
 
@@ -89,7 +90,7 @@ impl NotifySocket {
             let Ok(address) = home.bind(&socket, access) else { continue };
             let is_private = is_on_root(candidate);
             let socket = UnixDatagram::from_std(socket.into())?;
-            return Ok(Self { socket, address, home: Some(home), is_private });
+            return Ok(Self { socket, address, _home: Some(home), is_private });
         }
         let socket = unbound()?;
         // Random so that it is free; secret it is not (/proc/net/unix).
@@ -97,7 +98,7 @@ impl NotifySocket {
         let name = format!("castoff-notify-{:016x}{:016x}", seed.hash_one(0), seed.hash_one(1));
         bind(socket.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
         let socket = UnixDatagram::from_std(socket.into())?;
-        Ok(Self { socket, address: format!("@{name}"), home: None, is_private: false })
+        Ok(Self { socket, address: format!("@{name}"), _home: None, is_private: false })
     }
 
     /// The value of NOTIFY_SOCKET for the child.
@@ -143,11 +144,6 @@ impl NotifySocket {
             let _: io::Result<()> = self.socket.try_io(Interest::READABLE, wait);
         }
         received
-    }
-
-    /// Removes the socket from the file system, as its end does.
-    pub(crate) fn remove(&mut self) {
-        self.home = None;
     }
 }
 
