@@ -3,7 +3,8 @@ import asyncio
 import os
 from pathlib import Path
 
-from castoff import CHILDREN, WORK, Wrong, as_user
+from castoff import CHILDREN, WORK, as_user
+from seeing import Wrong
 
 # The whole of sd_notify for a program that wants no library: sends argv[1] to $NOTIFY_SOCKET.
 SEND = ("import os, socket, sys; a = os.environ['NOTIFY_SOCKET']; "
@@ -11,9 +12,13 @@ SEND = ("import os, socket, sys; a = os.environ['NOTIFY_SOCKET']; "
         "s.connect(a.replace('@', '\\0', 1)); s.send(sys.argv[1].encode())")
 # Seconds; the script pings much more often.
 WATCHDOG = 2
-READ_ONLY = ("sh", "-c", 'for at in /run /tmp /dev/shm /; do mount -o remount,bind,ro "$at" 2>/dev/null || '
-             '{ mount --bind "$at" "$at" && mount -o remount,bind,ro "$at"; } || exit; done; '
-             'exec "$@"', "sh")
+# Becomes what follows, on a root where nothing can be written.
+READ_ONLY = ("sh", "-c", """
+for at in /run /tmp /dev/shm /; do
+  mount --bind "$at" "$at" && mount -o remount,bind,ro "$at" && cd "$PWD" || exit
+done
+exec "$@"
+""", "sh")
 
 
 async def systemd_notify(castoff, say):

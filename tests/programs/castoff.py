@@ -1,10 +1,10 @@
-"""castoff as PID 1 in namespaces of its own with one program below it, seen as its platform sees it.
+"""castoff as PID 1 in namespaces of its own with one program below it, as its platform sees it.
 
 The program may be held back by a gate, a FIFO that its shell reads before it becomes the program:
 so the time before it can serve lasts as long as the test wants it to.
 """
 import asyncio
-from dataclasses import dataclass
+import contextlib
 import errno
 import json
 import os
@@ -14,11 +14,10 @@ import signal
 import time
 
 from replicas import HEALTH_PORT, Replica, call
+from seeing import LOOK, Wrong, fetch, processes, until
 
 WORK = Path("/run")
 CHILDREN = Path(__file__).resolve().parent / "children"
-# How often a condition is looked at, in seconds.
-LOOK = 0.01
 # A change is seen soon: off after two failures, on after one success. The timeout is for machines
 # that are busy.
 CHECKS = {"CASTOFF_CHECK_PERIOD": "200ms", "CASTOFF_CHECK_TIMEOUT": "1s",
@@ -29,60 +28,6 @@ def as_user(name):
     """What castoff is started by when its image has that user."""
     group = pwd.getpwnam(name).pw_gid
     return "setpriv", f"--reuid={name}", f"--regid={group}", "--init-groups"
-
-
-class Wrong(Exception):
-    """What was seen is not what was to be proven."""
-
-
-async def until(words, condition, limit=15):
-    """Awaits a condition, and returns how many seconds it took."""
-    begun = time.monotonic()
-    while not await condition():
-        if time.monotonic() - begun > limit:
-            raise Wrong(f"{words}: not within {limit} s")
-        await asyncio.sleep(LOOK)
-    return time.monotonic() - begun
-
-
-async def fetch(address, port, path="/", limit=1):
-    """Status and body of one GET, or None where there is no whole answer within `limit` seconds."""
-    writer = None
-    try:
-        async with asyncio.timeout(limit):
-            reader, writer = await asyncio.open_connection(address, port)
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: program\r\nConnection: close\r\n\r\n".encode())
-            head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
-            return int(head.split()[1]), body
-    except (OSError, TimeoutError, IndexError, ValueError):
-        return None
-    finally:
-        if writer:
-            writer.close()
-
-
-@dataclass(frozen=True)
-class Process:
-    pid: int
-    parent: int
-    # The name of the program, and its pid in the innermost namespace.
-    command: str
-    inner_pid: int
-
-
-def processes():
-    """All that run here and below, zombies left out."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (directory / "status").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-        if not fields["State"].startswith("Z"):
-            found.append(Process(int(directory.name), int(fields["PPid"]), fields["Name"],
-                                 int(fields["NSpid"].split()[-1])))
-    return found
 
 
 class Castoff(Replica):
@@ -209,20 +154,26 @@ class Castoff(Replica):
         for process in processes():
             below.setdefault(process.parent, []).append(process)
 
-        def tree(process):
-            return [process, *(found for child in below.get(process.pid, ()) for found in tree(child))]
+        def tree(root):
+            return [root, *(found for child in below.get(root.pid, ()) for found in tree(child))]
 
         inner_pid = self.events("child_started")[-1]["child_pid"]
-        groups = [tree(process) for process in below.get(self.pid1, ())]
-        own = [found for group in groups if group[0].inner_pid == inner_pid for found in group]
-        return own, [found for group in groups if group[0].inner_pid != inner_pid for found in group]
+        own, others = [], []
+        for root in below.get(self.pid1, ()):
+            (own if root.inner_pid == inner_pid else others).extend(tree(root))
+        return own, others
 
     def child_tree(self):
         return self.family()[0]
 
     def tell_tree(self, number):
-        for process in self.child_tree():
-            os.kill(process.pid, number)
+        """Signals the child and all below it, those included that come up meanwhile."""
+        told = set()
+        while new := [process for process in self.child_tree() if process not in told]:
+            for process in new:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
+            told.update(new)
 
     def freeze(self):
         """Stops the child and all below it, and nothing else: neither castoff nor its checks."""
@@ -238,12 +189,12 @@ class Castoff(Replica):
     async def join(self):
         await call("ip", "link", "set", self.link, "up")
 
-    async def end(self, code, number=signal.SIGTERM, within=5):
+    async def end(self, code, within=5):
         """The stop as a platform does it: the words for it when it ended as it should."""
         async with asyncio.timeout(within + 5):
-            seen = await self.stop(number)
+            seen = await self.stop(signal.SIGTERM)
         reasons = [event["reason"] for event in self.events("child_exited")[-1:]]
         if seen != code or reasons != ["stopped"] or self.stop_seconds > within:
-            raise Wrong(f"{signal.Signals(number).name}: ended with {seen} instead of {code}, child "
-                        f"{reasons}, after {self.stop_seconds:.2f} s")
-        return f"{signal.Signals(number).name} -> {seen} in {self.stop_seconds:.2f} s"
+            raise Wrong(f"SIGTERM: ended with {seen} instead of {code}, child {reasons}, after "
+                        f"{self.stop_seconds:.2f} s")
+        return f"SIGTERM -> {seen} in {self.stop_seconds:.2f} s"

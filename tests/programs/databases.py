@@ -6,7 +6,8 @@ import shutil
 import signal
 import subprocess
 
-from castoff import CHILDREN, WORK, Wrong, as_user, until
+from castoff import CHILDREN, WORK, as_user
+from seeing import Wrong, until
 from servers import PROGRAMS
 from web import answers
 
@@ -33,7 +34,8 @@ async def output_of(*command, limit=10):
 
 
 async def query(server, text, limit=10):
-    return await output_of("psql", "-h", server.address, "-U", "postgres", "-AtXqc", text, limit=limit)
+    return await output_of("psql", "-h", server.address, "-U", "postgres", "-AtXqc", text,
+                           limit=limit)
 
 
 async def counts(server, limit=2):
@@ -86,8 +88,8 @@ async def make_cluster(place):
     runtime = WORK / "postgresql"
     runtime.mkdir(exist_ok=True)
     shutil.chown(runtime, "postgres", "postgres")
-    made = await output_of(*as_user("postgres"), "initdb", "-D", str(place), "-A", "trust", "--no-sync",
-                           limit=30)
+    made = await output_of(*as_user("postgres"), "initdb", "-D", str(place), "-A", "trust",
+                           "--no-sync", limit=30)
     if made is None:
         raise Wrong("initdb failed")
     with (place / "pg_hba.conf").open("a") as rules:

@@ -9,9 +9,10 @@ import time
 sys.path.append(str(Path(__file__).resolve().parent.parent / "rolling"))
 
 import announcements
-from castoff import WORK, Castoff, Wrong, processes
+from castoff import WORK, Castoff
 import databases
 from replicas import make_bridge
+from seeing import Wrong, processes
 import web
 
 TIME_LIMIT = 220
@@ -38,8 +39,8 @@ async def prove(proof, binary):
         running = [replica for replica in running if replica.process]
         for replica in running:
             await replica.kill()
-    print(f"{proof.__name__} ({proof.__doc__}): {'; '.join(facts)} [{time.monotonic() - begun:.1f} s]",
-          flush=True)
+    seconds = f"{time.monotonic() - begun:.1f} s"
+    print(f"{proof.__name__} ({proof.__doc__}): {'; '.join(facts)} [{seconds}]", flush=True)
     if not held:
         for replica in running:
             print(f"--- {replica.name}")
@@ -60,7 +61,7 @@ async def main(binary, chosen):
             for name in chosen or known:
                 held[name] = await prove(known[name], binary)
     except TimeoutError:
-        print(f"WRONG: not at an end after {TIME_LIMIT} s")
+        print(f"WRONG: {name} is not at an end after {TIME_LIMIT} s of all")
         return 1
     # Everything below the castoffs has ended with them; this one is process 1 here.
     left = [process.command for process in processes() if process.pid != os.getpid()]

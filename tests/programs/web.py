@@ -2,7 +2,8 @@
 import os
 import signal
 
-from castoff import CHILDREN, Wrong, fetch, until
+from castoff import CHILDREN
+from seeing import Wrong, fetch, until
 from servers import PORT, PROGRAMS
 
 CHECK = f"http://127.0.0.1:{PORT}/"
@@ -47,7 +48,9 @@ async def nginx(castoff, say):
     await server.open_gate()
     say(f"ready {await server.first_request(answers)}")
     await freeze_and_thaw(server, say, live=503)
-    say(await server.end(0))
+    # A stopped process has no part in its own end before it goes on.
+    server.freeze()
+    say(f"stopped again: {await server.end(0)}")
     server.expect_changes("startup-check", [False, True])
     server.expect_changes("ready-check", [True, False, True])
     server.expect_changes("live-check", [False, True])
@@ -73,7 +76,8 @@ async def nginx_listens(castoff, say):
         # castoff forwards it.
         os.kill(server.pid1, signal.SIGHUP)
         waited = await server.until_status("/readyz", status)
-        say(f"reloaded to listen on {port}: {'on' if status == 200 else 'off'} after {waited:.2f} s")
+        verdict = "on" if status == 200 else "off"
+        say(f"reloaded to listen on {port}: {verdict} after {waited:.2f} s")
     if not await answers(server):
         raise Wrong("ready again, and does not answer")
     # What nginx says of a connection that comes to nothing.
