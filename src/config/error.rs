@@ -45,8 +45,10 @@ pub(super) enum ConfigError {
     MissingValue { flag: String, expected: &'static str },
     #[error("cannot use {table}: {key} is missing, expected {expected}")]
     MissingKey { table: String, key: &'static str, expected: &'static str },
-    #[error("cannot use {given}: {other} has that {what}")]
-    Duplicate { given: String, what: &'static str, other: String },
+    #[error("cannot use {given}: {other} has that name")]
+    SameName { given: String, other: &'static str },
+    #[error("cannot use {target} for the check {check}: {first} has a descriptor already")]
+    SecondDescriptor { target: String, check: String, first: String },
     #[error("cannot use {flag}={value:?}: {flag} takes no value")]
     UnexpectedValue { flag: String, value: std::ffi::OsString },
     #[error("cannot run the sub-command {name}: castoff {} has none", env!("CARGO_PKG_VERSION"))]

@@ -430,28 +430,25 @@ impl Settings {
         for table in &self.tables {
             let rules = self.rules_of_table(table);
             let given = || format!("name = {:?} ({})", table.name, table.place);
-            let what = "name";
             if RESERVED_NAMES.contains(&&*table.name) || is_short_name(&table.name) {
-                let other = "a check of castoff's own".to_owned();
-                errors.push(ConfigError::Duplicate { given: given(), what, other });
+                let other = "a check of castoff's own";
+                errors.push(ConfigError::SameName { given: given(), other });
             } else if checks.iter().any(|check: &CheckRules| check.name == table.name) {
-                let other = "another check".to_owned();
-                errors.push(ConfigError::Duplicate { given: given(), what, other });
+                errors.push(ConfigError::SameName { given: given(), other: "another check" });
             }
             checks.push(rules);
         }
         for (name, level, target) in self.short_forms() {
             checks.push(self.rules(name, level, target));
         }
-        let mut descriptors = Vec::new();
-        for check in &checks {
-            let Target::Descriptor(number) = check.target else { continue };
-            if descriptors.contains(&number) {
-                let given = format!("target = \"fd:{number}\" of the check {}", check.name);
-                let other = "another check".to_owned();
-                errors.push(ConfigError::Duplicate { given, what: "descriptor", other });
-            }
-            descriptors.push(number);
+        let has_descriptor = |check: &&CheckRules| matches!(check.target, Target::Descriptor(_));
+        let mut with_descriptor = checks.iter().filter(has_descriptor);
+        if let Some(first) = with_descriptor.next() {
+            errors.extend(with_descriptor.map(|second| ConfigError::SecondDescriptor {
+                target: target_text(&second.target),
+                check: second.name.clone(),
+                first: first.name.clone(),
+            }));
         }
         checks
     }

@@ -8,7 +8,7 @@
 use std::io;
 use std::thread::Builder;
 
-use super::signals::with_all_blocked;
+use super::signals::{set_mask, with_all_blocked};
 
 /// Enough for a system call and what std does around it.
 const STACK_BYTES: usize = 64 * 1024;
@@ -20,8 +20,13 @@ const STACK_BYTES: usize = 64 * 1024;
 /// The kernel makes no thread (`man 3 pthread_create`): no memory, or the limit
 /// of processes is reached.
 pub(crate) fn start(act: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    // A thread begins with the mask of the one that makes it.
-    with_all_blocked(|| Builder::new().stack_size(STACK_BYTES).spawn(act)).map(drop)
+    let aside = move || {
+        // The C library begins every thread with its own signal 32 unblocked.
+        set_mask(u64::MAX);
+        act();
+    };
+    // All others it has blocked from its first instruction on.
+    with_all_blocked(|| Builder::new().stack_size(STACK_BYTES).spawn(aside)).map(drop)
 }
 
 #[cfg(test)]

@@ -206,8 +206,17 @@ fn the_example_image_is_two_files_for_nobody() {
 }
 
 /// Flags of other programs that the documents name.
-const FOREIGN_FLAGS: [&str; 8] =
-    ["--locked", "--release", "--bench", "--example", "--from", "--rm", "--stops", "--lags"];
+const FOREIGN_FLAGS: [&str; 9] = [
+    "--locked",
+    "--release",
+    "--bench",
+    "--example",
+    "--from",
+    "--rm",
+    "--sdnotify",
+    "--stops",
+    "--lags",
+];
 
 /// Variables that are placeholders, or that castoff gives rather than takes.
 const NO_SETTINGS: [&str; 5] =

@@ -355,19 +355,21 @@ fn every_error_of_a_check_has_its_text() {
     let table = |keys: &str| format!("[[check]]\nname = 'a'\nlevel = 'ready'\n{keys}");
     let twice = "[[check]]\nname = 'a'\nlevel = 'ready'\ntarget = 'fd:4'\n";
     for (content, expected) in [
-        ("check = 5".to_owned(), "cannot use check (PATH:1): expected tables that begin with [[check]]".to_owned()),
+        (
+            "check = 5".to_owned(),
+            "cannot use check (PATH:1): expected tables that begin with [[check]]".to_owned(),
+        ),
         ("check = [1]".to_owned(), "cannot use check (PATH:1): expected a table".to_owned()),
         (
             "\n[[check]]\nname = 'x'\ntarget = 'notify'".to_owned(),
-            "cannot use [[check]] (PATH:2): level is missing, expected live, ready or startup".to_owned(),
+            "cannot use [[check]] (PATH:2): level is missing, expected live, ready or startup"
+                .to_owned(),
         ),
-        (
-            table("target = 'db:5432'"),
-            format!("cannot use target = 'db:5432' (PATH:4): {TARGET}"),
-        ),
+        (table("target = 'db:5432'"), format!("cannot use target = 'db:5432' (PATH:4): {TARGET}")),
         (
             table("target = 'notify'\nperoid = 1"),
-            "cannot use peroid in [[check]] (PATH:5): no such key, the nearest is period".to_owned(),
+            "cannot use peroid in [[check]] (PATH:5): no such key, the nearest is period"
+                .to_owned(),
         ),
         (
             table("target = 'notify'\nperiod = 0"),
@@ -395,12 +397,13 @@ fn every_error_of_a_check_has_its_text() {
         (
             format!("{twice}{twice}"),
             "cannot use name = \"a\" (PATH:5): another check has that name\n\
-             castoff: cannot use target = \"fd:4\" of the check a: another check has that descriptor"
+             castoff: cannot use fd:4 for the check a: a has a descriptor already"
                 .to_owned(),
         ),
         (
             twice.replace("'a'", "'depends-on-1'"),
-            "cannot use name = \"depends-on-1\" (PATH:1): a check of castoff's own has that name".to_owned(),
+            "cannot use name = \"depends-on-1\" (PATH:1): a check of castoff's own has that name"
+                .to_owned(),
         ),
     ] {
         let file = TempFile::new(&content);

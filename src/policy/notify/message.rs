@@ -119,6 +119,8 @@ fn one_line(text: &[u8]) -> String {
         c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     let text = String::from_utf8_lossy(text);
-    let safe = text.trim().chars().map(|c| if is_unsafe(c) { ' ' } else { c });
-    safe.take(TEXT_MAX).collect()
+    let safe: String = text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect();
+    // The end of the cut is no space either: what is passed on is read back as the same.
+    let cut: String = safe.trim().chars().take(TEXT_MAX).collect();
+    cut.trim_end().to_owned()
 }

@@ -1,3 +1,5 @@
+//! The schedule under a virtual clock: levels, thresholds, and any history.
+
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
