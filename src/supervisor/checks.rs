@@ -30,6 +30,10 @@ const WAIT_WORD_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a look for a listener may hold the loop: a tree of some thousands.
 const LOOK_TIME: Duration = Duration::from_millis(50);
 
+/// How long the end of a killed command is awaited, so that it is counted once
+/// and the next run finds it gone. One in an uninterruptible sleep may never go.
+const KILLED_WAIT: Duration = Duration::from_secs(1);
+
 /// Characters of a command's last line in a reason.
 const LAST_LINE_MAX: usize = 160;
 
@@ -57,8 +61,10 @@ struct Command {
     /// `None`: everybody has closed it.
     output: Option<Output>,
     last_line: Option<String>,
-    /// When it is killed; `None`: it was, or its result does not count.
+    /// When it is killed, and then when nobody awaits its end any more; `None`:
+    /// its result does not count, or has been counted.
     until: Option<Instant>,
+    was_killed: bool,
 }
 
 /// What the loop hears of them.
@@ -169,7 +175,14 @@ impl Checks {
                 match launcher.start_command(&words) {
                     Ok((pid, output)) => {
                         let output = Some(output);
-                        let command = Command { check: nth, pid, output, last_line: None, until };
+                        let command = Command {
+                            check: nth,
+                            pid,
+                            output,
+                            last_line: None,
+                            until,
+                            was_killed: false,
+                        };
                         self.commands.push(command);
                         None
                     }
@@ -182,6 +195,7 @@ impl Checks {
                             output: None,
                             last_line: None,
                             until: None,
+                            was_killed: false,
                         });
                         self.commands.extend(process);
                         Some(Err(reason))
@@ -207,16 +221,25 @@ impl Checks {
         }
     }
 
-    /// Kills the commands whose time is up, and tells which they are.
+    /// Kills the commands whose time is up, and tells which do not end even so.
     fn late_commands(&mut self, now: Instant) -> Vec<(usize, String)> {
         let mut late = Vec::new();
         for command in self.commands.iter_mut().filter(|c| c.until.is_some_and(|at| now >= at)) {
-            command.until = None;
-            kill::kill_with_group(command.pid);
-            let limit = self.rules.rules(command.check).map_or(Duration::ZERO, |r| r.timeout);
-            late.push((command.check, format!("has not ended within {}", text_of(limit))));
+            if command.was_killed {
+                command.until = None;
+                late.push(command.check);
+            } else {
+                command.was_killed = true;
+                command.until = Some(now + KILLED_WAIT);
+                kill::kill_with_group(command.pid);
+            }
         }
-        late
+        late.into_iter().map(|nth| (nth, self.lateness(nth))).collect()
+    }
+
+    fn lateness(&self, nth: usize) -> String {
+        let limit = self.rules.rules(nth).map_or(Duration::ZERO, |rules| rules.timeout);
+        format!("has not ended within {}", text_of(limit))
     }
 
     /// The command was reaped; gives its result, if that counts.
@@ -224,6 +247,9 @@ impl Checks {
         let at = self.commands.iter().position(|command| command.pid == pid)?;
         let mut command = self.commands.swap_remove(at);
         command.until?;
+        if command.was_killed {
+            return Some((command.check, Err(self.lateness(command.check))));
+        }
         if let Some(mut output) = command.output.take() {
             let mut lines = Vec::new();
             output.rest(&mut lines);

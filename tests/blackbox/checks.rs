@@ -286,6 +286,24 @@ in_both_places! {
         assert_eq!(castoff.get("/livez").status, 200);
     }
 
+    fn a_command_that_hangs_for_longer_than_the_period_fails_once_a_run(place) {
+        let scratch = Scratch::new();
+        let (file, record) = (scratch.file("ok", ""), scratch.path("record"));
+        let script = format!("test -e {file} || {{ echo hangs >> {record}; exec sleep 600; }}");
+        let castoff = castoff(place)
+            .env("CASTOFF_READY_CHECK", format!("exec:sh -c '{script}'"))
+            .env("CASTOFF_CHECK_TIMEOUT", "200ms")
+            .env("CASTOFF_CHECK_FAILURES", "3")
+            .script(FOREVER)
+            .start();
+        castoff.until_status("/readyz", 200);
+        take(&file);
+        castoff.until_status("/readyz", 503);
+        let runs = scratch.read("record").matches("hangs").count();
+        assert!(runs >= 3, "{runs}");
+        castoff.until_verdict("ready-check", false, "has not ended within 200ms");
+    }
+
     fn a_command_that_floods_tells_its_last_line(place) {
         let flood = "exec:sh -c 'yes | head -c 1000000; echo the disk is full >&2; exit 7'";
         let castoff = castoff(place)
