@@ -318,6 +318,16 @@ impl Supervisor {
             Checked::Child => self.checks.rules.child_started(now),
         }
         self.publish_checks();
+        if wanted == Checked::Child {
+            // A program that never says anything is to be found out by its log.
+            let silence = |what: &str| Some(format!("{what} has not come yet"));
+            self.check_told(|target| *target == Target::Notify, false, silence("READY=1"));
+            self.check_told(
+                |target| matches!(target, Target::Descriptor(_)),
+                false,
+                silence("a line feed"),
+            );
+        }
     }
 
     /// Starts what is due, and ends what takes too long.

@@ -17,6 +17,11 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// together do not stay together.
 const JITTER: f64 = 0.1;
 
+/// How many different reasons are told of a check that stays bad: whoever reads
+/// the log wants to know that it is another one now, but not each that has a
+/// number in it.
+const REASONS_MAX: u32 = 8;
+
 /// Which levels run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -54,10 +59,11 @@ struct Check {
     durations: Durations,
     /// Of the last run that failed, while it is not up.
     reason: Option<String>,
+    /// How often that was told since the verdict.
+    reasons: u32,
 }
 
-/// A verdict that has become another, or the first reason of one that is not
-/// good from the beginning.
+/// A verdict that has become another, or another reason of one that is not good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) check: String,
@@ -157,11 +163,12 @@ impl Checks {
             return None;
         }
         let check = self.checks.get_mut(nth)?;
-        let is_first = !is_up && check.reason.is_none() && reason.is_some();
         check.has_passed |= is_up;
-        let is_new = check.is_up != is_up;
-        check.judge(is_up, reason, now);
-        let change = (is_new || is_first).then(|| check.change(is_new));
+        let change = if check.is_up == is_up {
+            check.confirm(reason)
+        } else {
+            Some(check.judge(is_up, reason, now))
+        };
         self.settle(now);
         change
     }
@@ -239,12 +246,14 @@ impl Check {
             begun_at: None,
             durations: Durations::default(),
             reason: None,
+            reasons: 0,
             rules,
         }
     }
 
     fn reset(&mut self, now: Instant) {
         self.reason = None;
+        self.reasons = 0;
         self.contrary = 0;
         let is_up = is_good_at_first(self.rules.level);
         if self.is_up != is_up {
@@ -270,29 +279,34 @@ impl Check {
             self.retries = self.retries.saturating_add(1);
         }
         if is_good == self.is_up {
-            self.contrary = 0;
-            let is_first = !is_good && self.reason.is_none();
-            if !is_good {
-                self.reason = reason;
-            }
-            return is_first.then(|| self.change(false));
+            return self.confirm(reason);
         }
         self.contrary += 1;
         let threshold = if is_good { self.rules.successes } else { self.rules.failures };
         if self.contrary < threshold {
             return None;
         }
-        self.judge(is_good, reason, now);
-        Some(self.change(true))
+        Some(self.judge(is_good, reason, now))
     }
 
-    fn judge(&mut self, is_up: bool, reason: Option<String>, now: Instant) {
+    /// The verdict stays, perhaps for another reason.
+    fn confirm(&mut self, reason: Option<String>) -> Option<Change> {
         self.contrary = 0;
-        self.reason = reason;
-        if self.is_up != is_up {
-            self.is_up = is_up;
-            self.changed_at = Some(now);
+        if self.is_up || reason == self.reason {
+            return None;
         }
+        self.reason = reason;
+        self.reasons = self.reasons.saturating_add(1);
+        (self.reasons <= REASONS_MAX).then(|| self.change(false))
+    }
+
+    fn judge(&mut self, is_up: bool, reason: Option<String>, now: Instant) -> Change {
+        self.contrary = 0;
+        self.reasons = 1;
+        self.reason = reason;
+        self.is_up = is_up;
+        self.changed_at = Some(now);
+        self.change(true)
     }
 
     fn change(&self, is_new: bool) -> Change {

@@ -109,6 +109,32 @@ fn a_verdict_changes_at_its_threshold() {
 }
 
 #[test]
+fn another_reason_is_told_but_not_without_end() {
+    let mut now = Instant::now();
+    let mut checks = Checks::new(vec![listen("ready", Level::Ready)], 1);
+    checks.child_started(now);
+    let mut run = |result: Result<(), String>| {
+        now = checks.next_deadline().expect("it goes on");
+        assert_eq!(checks.due(now), [0]);
+        checks.finished(0, result, now)
+    };
+    let mut told = 0;
+    for nth in 0..100 {
+        for _ in 0..2 {
+            told += u32::from(run(Err(format!("since {nth} s"))).is_some());
+        }
+    }
+    assert_eq!(told, REASONS_MAX);
+    assert!(run(Ok(())).is_some());
+    for reason in ["refused", "refused"] {
+        assert_eq!(run(Err(reason.to_owned())), None, "it is up still");
+    }
+    assert!(run(bad()).is_some_and(|change| change.is_new));
+    assert!(run(bad()).is_none());
+    assert!(run(Err("reset".to_owned())).is_some_and(|change| !change.is_new));
+}
+
+#[test]
 fn what_has_never_passed_is_repeated_soon_and_then_ever_later() {
     let mut now = Instant::now();
     let mut checks = Checks::new(vec![listen("ready", Level::Ready)], 7);
