@@ -19,6 +19,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
+use self::line::Line;
 use self::sink::Sink;
 use crate::system::stderr::Output;
 
@@ -50,6 +51,13 @@ pub(crate) fn init(level: LevelFilter) {
 /// Lines that could not be written since castoff started.
 pub(crate) fn dropped() -> u64 {
     sink().as_ref().map_or(0, Sink::dropped)
+}
+
+/// A line that tracing has no event for. The level is the caller's to ask for.
+fn write(line: &Line) {
+    if let Some(sink) = sink().as_mut() {
+        sink.write_line(line.as_bytes());
+    }
 }
 
 fn sink() -> MutexGuard<'static, Option<Sink<io::Stderr>>> {

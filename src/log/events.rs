@@ -11,7 +11,8 @@ use std::panic::PanicHookInfo;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use tracing::{Level, debug, enabled, info, warn};
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, enabled, info, warn};
 
 use super::line::Line;
 use crate::policy::exit::ExitReason;
@@ -323,14 +324,27 @@ pub(crate) fn signal_forward_failed(signal: Signal, target_pid: i32, cause: impl
 
 /// With `is_warning` (`-w`) a fault, else a detail.
 pub(crate) fn orphan_reaped(pid: i32, exit: ExitReason, is_warning: bool) {
-    const EVENT: &str = "orphan_reaped";
-    let (exit_code, signal) = code_or_signal(exit);
-    let signal = signal.as_ref().map(tracing::field::display);
-    if is_warning {
-        warn!(event = EVENT, pid, exit_code, signal, "orphan reaped");
-    } else {
-        debug!(event = EVENT, pid, exit_code, signal, "orphan reaped");
+    let level = if is_warning { Level::WARN } else { Level::DEBUG };
+    if level <= LevelFilter::current() {
+        super::write(&reaped(level, pid, exit));
     }
+}
+
+/// A line rather than an event of tracing, which has none below info in a
+/// release (Cargo.toml).
+fn reaped(level: Level, pid: i32, exit: ExitReason) -> Line {
+    let (exit_code, signal) = code_or_signal(exit);
+    Line::new(SystemTime::now(), level, |line| {
+        line.text("msg", "orphan reaped");
+        line.text("event", "orphan_reaped");
+        line.value("pid", pid);
+        if let Some(exit_code) = exit_code {
+            line.value("exit_code", exit_code);
+        }
+        if let Some(signal) = signal {
+            line.text("signal", signal);
+        }
+    })
 }
 
 /// `reason` is `delay`, `quiet`, `max` or `second_signal`; `connections` are

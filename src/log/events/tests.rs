@@ -3,7 +3,6 @@
 use super::*;
 use crate::log::capture::{lines_of, without_time};
 use crate::policy::limits::CgroupKind;
-use tracing::level_filters::LevelFilter;
 
 /// The one line of an event: its level, message and the rest.
 #[track_caller]
@@ -133,15 +132,19 @@ fn forwarding_and_reaping() {
             r#""signal":"SIGINT","target_pid":-7}"#
         ),
     );
-    assert_line(
-        || orphan_reaped(9, ExitReason::Code(0), false),
+    let orphan = |level, exit| {
+        let line = reaped(level, 9, exit);
+        without_time(std::str::from_utf8(line.as_bytes()).unwrap())
+    };
+    assert_eq!(
+        orphan(Level::DEBUG, ExitReason::Code(0)),
         concat!(
             r#""level":"DEBUG","msg":"orphan reaped","event":"orphan_reaped","#,
             r#""pid":9,"exit_code":0}"#
         ),
     );
-    assert_line(
-        || orphan_reaped(9, ExitReason::Signal(Signal::KILL), true),
+    assert_eq!(
+        orphan(Level::WARN, ExitReason::Signal(Signal::KILL)),
         concat!(
             r#""level":"WARN","msg":"orphan reaped","event":"orphan_reaped","#,
             r#""pid":9,"signal":"SIGKILL"}"#
