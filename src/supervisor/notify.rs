@@ -297,11 +297,20 @@ impl Supervisor {
         let child = self.child.map(Pid::as_raw);
         if Some(pid) == child {
             self.main = None;
-        } else if self.main.as_ref().is_none_or(|main| main.pid() != pid)
-            && tree::is_living_descendant(&self.setting.proc_root, pid)
-        {
+            return;
+        }
+        let named = Pid::from_raw(pid);
+        // The end of a hook or a check would never be the child's.
+        let is_command = self.hooks.is(named) || self.checks.is(named);
+        if is_command || self.main.as_ref().is_some_and(|main| main.is(pid)) {
+            return;
+        }
+        // First the handle, then the look: what is seen now is true of what the
+        // handle stands for, or that has gone.
+        let main = MainProcess::open(pid);
+        if tree::is_living_descendant(&self.setting.proc_root, pid) {
             events::main_pid_changed(child, pid);
-            self.main = Some(MainProcess::open(pid));
+            self.main = Some(main);
         }
     }
 }
