@@ -19,7 +19,7 @@ use crate::policy::status::PhaseName;
 use crate::policy::watchdog::Watchdog;
 use crate::system::notification::{self, Notification, Told};
 use crate::system::notify::{Forwarder, NotifySocket, Received, TURN};
-use crate::system::{Pid, tree};
+use crate::system::{Pid, subreaper, tree};
 
 /// Where castoff listens, and whom it tells.
 pub(crate) struct Notify {
@@ -129,7 +129,9 @@ impl Notify {
             Some(child) if child.as_raw() == received.pid => Kinship::Descendant,
             _ => tree::kinship(&self.proc_root, received.pid),
         };
-        let is_private = self.socket.as_ref().is_some_and(NotifySocket::is_private);
+        // As PID 1 castoff sees a pid of no other container's processes.
+        let is_private =
+            subreaper::is_pid_1() || self.socket.as_ref().is_some_and(NotifySocket::is_private);
         let is_believed = is_believed(kinship, is_private, received.pid);
         if !is_believed && !std::mem::replace(&mut self.was_refusal_told, true) {
             events::notify_refused(received.pid, received.uid, "the sender is no descendant");
