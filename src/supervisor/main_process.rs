@@ -22,6 +22,10 @@ impl MainProcess {
         Self { pid, handle: Handle::open(pid).ok() }
     }
 
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// Whether it is the process that has that pid now.
     pub(super) fn is(&self, pid: i32) -> bool {
         self.pid == pid && !self.was_reaped()
