@@ -36,27 +36,22 @@ use nix::unistd::{ForkResult, fork, setsid};
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     SigSet::from(Signal::SIGTERM).thread_block()?;
     for step in std::env::args().skip(1) {
-        if step != "stdin" {
-            take(&step)?;
-            continue;
-        }
-        for line in io::stdin().lock().lines() {
-            take(&line?)?;
+        let lines = io::stdin().lock().lines();
+        let steps: Box<dyn Iterator<Item = _>> =
+            if step == "stdin" { Box::new(lines) } else { Box::new([Ok(step)].into_iter()) };
+        for step in steps {
+            let step = step?;
+            if let Some(code) = step.strip_prefix("exit:") {
+                return Ok(ExitCode::from(code.parse::<u8>()?));
+            }
+            match perform(&step) {
+                Ok(()) => say(&step)?,
+                Err(error) => say(&format!("{step}: {error}"))?,
+            }
         }
     }
     SigSet::from(Signal::SIGTERM).wait()?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn take(step: &str) -> Result<(), Box<dyn std::error::Error>> {
-    if let Some(code) = step.strip_prefix("exit:") {
-        std::process::exit(code.parse()?);
-    }
-    match perform(step) {
-        Ok(()) => say(step)?,
-        Err(error) => say(&format!("{step}: {error}"))?,
-    }
-    Ok(())
 }
 
 fn say(line: &str) -> io::Result<()> {

@@ -2,6 +2,7 @@
 //! follows from it, that only the child's own tree is believed, and that no
 //! sender keeps castoff from its duties. The other way too: what castoff tells
 //! the supervisor above it.
+#![expect(unsafe_code, reason = "descriptors between fork and exec")]
 
 use std::fs;
 use std::io::{PipeWriter, Write};
@@ -19,6 +20,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::Value;
 
+use crate::support::wait_until::PATIENCE;
 use crate::support::{
     Castoff, Ended, Place, Running, Scratch, example, in_both_places, probe, process, wait_until,
 };
@@ -60,7 +62,7 @@ impl Castoff {
 
     /// With nothing writable where castoff would put its socket.
     fn without_writable(self, paths: &'static [&'static str]) -> Self {
-        self.last(|| own_mounts()).last(|| paths.iter().try_for_each(|path| make_read_only(path)))
+        self.last(own_mounts).last(|| paths.iter().try_for_each(|path| make_read_only(path)))
     }
 }
 
@@ -297,31 +299,32 @@ in_both_places! {
         }
     }
 
+    // As PID 1 castoff gives no neighbour a pid; otherwise it goes by the place.
     fn a_helper_that_has_gone_is_believed_where_no_neighbour_can_be(place) {
-        let mut child = listening(place).converse();
-        child.takes("barrier");
-        let is_private = is_private(&child.address());
-        child.frozen(|child| _ = child.takes("other:READY=1"));
-        child.takes("barrier");
-        if is_private {
-            child.until("/readyz", 200);
-        } else {
-            child.castoff.log().wait_for_event("notify_refused");
-            assert_eq!(child.status_of("/readyz"), 503);
+        for read_only in [&[][..], EVERYWHERE] {
+            let mut child = listening(place).without_writable(read_only).converse();
+            child.takes("barrier");
+            let is_private = place == Place::Pid1 || is_private(&child.address());
+            child.frozen(|child| _ = child.takes("other:READY=1"));
+            child.takes("barrier");
+            if is_private {
+                child.until("/readyz", 200);
+            } else {
+                child.castoff.log().wait_for_event("notify_refused");
+                assert_eq!(child.status_of("/readyz"), 503);
+            }
+            child.castoff.signal(libc::SIGTERM);
+            child.lets_go();
+            assert_eq!(child.castoff.code(), 0);
         }
-        child.stops();
     }
 
     fn descriptors_that_are_sent_stay_with_nobody(place) {
         let mut child = listening(place).converse();
-        child.takes("barrier").says("READY=1");
-        child.until("/readyz", 200);
+        child.says("READY=1");
+        // Nobody has connected so far.
         let pid = child.castoff.pid;
-        let open = wait_until("the connections have gone", || {
-            let before = process::descriptors(pid);
-            std::thread::park_timeout(Duration::from_millis(20));
-            (process::descriptors(pid) == before).then_some(before)
-        });
+        let open = process::descriptors(pid);
         for step in ["fds:3", "fds:253", "fds:253", "fds:1", "barrier"] {
             child.takes(step).takes("barrier");
             assert_eq!(process::descriptors(pid), open, "{step}");
@@ -354,31 +357,35 @@ in_both_places! {
     }
 
     fn a_flood_holds_up_neither_the_endpoints_nor_the_deadline(place) {
-        let notifier = example("notifier");
-        let flood = "flood:STATUS=0123456789\\nRELOADING=1\\nEXTEND_TIMEOUT_USEC=99000000\\nX=1";
-        // The flooders do not hear SIGTERM, and one is no child of castoff's.
+        let flood = |message: &str| {
+            let rest = "STATUS=0123456789\\nWATCHDOG=1\\nEXTEND_TIMEOUT_USEC=99000000\\nX=1";
+            format!("{} '{rest}' 'flood:{message}\\n{rest}'", example("notifier"))
+        };
+        // None of them hears SIGTERM, and one is castoff's own child. READY and
+        // RELOADING in turns are news each time.
         let script = format!(
-            "trap '' TERM; {notifier} READY=1 '{flood}' & {notifier} '{flood}' & ({notifier} '{flood}') & \
-             exec {notifier} '{flood}'"
+            "trap '' TERM; {} & {} & ({} &); exec {}",
+            flood("READY=1"), flood("RELOADING=1"), flood("WATCHDOG=trigger"), flood("READY=1"),
         );
-        // Where they are is in a line that is not logged here.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let at = free.local_addr().expect("its address");
-        drop(free);
         let mut castoff = Castoff::new(place)
             .env("CASTOFF_NOTIFY", "on")
+            .env("CASTOFF_WATCHDOG", "1h")
             .env("CASTOFF_GRACE_PERIOD", "2s")
             .env("CASTOFF_KILL_RESERVE", "1s")
             .env("CASTOFF_DRAIN_DELAY", "0")
-            .env("CASTOFF_LOG_LEVEL", "warn")
-            .env("CASTOFF_HEALTH_LISTEN", at.to_string())
             .script(&script)
             .start();
-        wait_until("castoff listens", || std::net::TcpStream::connect(at).ok());
-        wait_until("it is ready", || (probe::get(at, "/readyz").status == 200).then_some(()));
+        until(&castoff, "/readyz", 200);
+        // A stranger as well, until there is nobody any more.
+        let address = address(&castoff);
+        let stranger = std::thread::spawn(move || {
+            let socket = UnixDatagram::unbound().expect("a socket");
+            while socket.send_to(b"STOPPING=1", &address).is_ok() {}
+        });
+        castoff.log().wait_for_event("notify_refused");
         let before = process::resident_kib(castoff.pid);
         for _ in 0..200 {
-            assert_eq!(probe::get(at, "/livez").status, 200);
+            assert_eq!(castoff.get("/readyz").status, 200);
         }
         let grown = process::resident_kib(castoff.pid).saturating_sub(before);
         assert!(grown < 2048, "{grown} KiB more than {before}");
@@ -386,6 +393,7 @@ in_both_places! {
         castoff.signal(libc::SIGTERM);
         assert_eq!(castoff.wait(), Ended::Code(128 + libc::SIGKILL));
         assert!(begun.elapsed() >= Duration::from_secs(1));
+        stranger.join().expect("it has ended");
     }
 
     fn whatever_bytes_come_castoff_lives_and_answers(place) {
@@ -498,7 +506,7 @@ in_both_places! {
             let mut child = listening(place).without_writable(read_only).converse();
             let address = child.address();
             assert!(address.starts_with(form), "{address}");
-            child.says("STATUS=here").takes("other:STATUS=there").says("daemon:READY=1");
+            child.says("STATUS=here").says("daemon:READY=1");
             child.until("/readyz", 200);
             child.castoff.signal(libc::SIGTERM);
             child.lets_go();
@@ -640,6 +648,409 @@ in_both_places! {
         let killed = events.iter().find(|event| event["event"] == "child_exited").expect("its end");
         assert_eq!(killed["reason"], "killed_at_deadline");
     }
+
+    fn a_line_feed_on_the_descriptor_makes_it_ready(place) {
+        let mut child = castoff(place).env("CASTOFF_READY_CHECK", "fd:3").converse();
+        child.takes("write:3=starting, ");
+        assert_eq!((child.status_of("/readyz"), child.status_of("/startupz")), (503, 503));
+        child.takes("fd:3=started\\n");
+        child.until("/readyz", 200);
+        child.castoff.until_serving();
+        assert_eq!(verdicts(&child.castoff, "ready-check"), [(true, String::new())]);
+        assert_eq!(child.status_of("/readyz/ready-check"), 200);
+        child.stops();
+    }
+
+    fn a_descriptor_closed_without_a_line_feed_is_told(place) {
+        for step in ["fd:3=nearly", "fd:3="] {
+            let mut child = castoff(place).env("CASTOFF_READY_CHECK", "fd:3").converse();
+            child.takes(step);
+            let verdicts = until_verdicts(&child.castoff, "ready-check", 1);
+            assert_eq!(verdicts, [(false, "closed without a line feed".to_owned())]);
+            assert_eq!(child.status_of("/readyz"), 503);
+            child.stops();
+        }
+    }
+
+    fn a_descriptor_that_nobody_uses_is_no_obstacle(place) {
+        let mut castoff = castoff(place).env("CASTOFF_READY_CHECK", "fd:9").script("exec sleep 600").start();
+        castoff.child();
+        until(&castoff, "/readyz", 503);
+        assert_eq!(castoff.get("/livez").status, 200);
+        castoff.signal(libc::SIGTERM);
+        assert_eq!(castoff.code(), 128 + libc::SIGTERM);
+        assert_eq!(verdicts(&castoff, "ready-check"), []);
+    }
+
+    fn who_writes_on_after_the_line_feed_lives(place) {
+        let script = "echo up >&3; head -c 65536 /dev/zero >&3; echo first $?; \
+            head -c 10000000 /dev/zero >&3 2>/dev/null; echo second $?; exec sleep 600";
+        let castoff = castoff(place).env("CASTOFF_READY_CHECK", "fd:3").script(script).start();
+        assert_eq!(castoff.stdout().wait_for_line("first"), "first 0");
+        // Not for ever, though: it is SIGPIPE then, or EPIPE.
+        assert_ne!(castoff.stdout().wait_for_line("second"), "second 0");
+        until(&castoff, "/readyz", 200);
+        assert_eq!(verdicts(&castoff, "ready-check"), [(true, String::new())]);
+    }
+
+    fn each_child_has_a_pipe_of_its_own(place) {
+        let mut child = castoff(place)
+            .env("CASTOFF_READY_CHECK", "fd:3")
+            .env("CASTOFF_WATCHDOG", "1h")
+            .env("CASTOFF_RESTART", "always")
+            .env("CASTOFF_RESTART_MIN", "1ms")
+            .converse();
+        // Nobody has connected so far; one of them is the pipe.
+        child.takes("barrier");
+        let pid = child.castoff.pid;
+        let others = process::descriptors(pid) - 1;
+        for restarts in 0..3 {
+            wait_until("it was started again", || {
+                let page = child.castoff.get("/metrics").body;
+                page.contains(&format!("castoff_child_restarts_total {restarts}\n")).then_some(())
+            });
+            child.takes("write:3=not yet").takes("barrier");
+            assert_eq!(child.status_of("/readyz"), 503);
+            child.takes("fd:3=\\n");
+            child.until("/readyz", 200);
+            wait_until("the pipe and the connections are closed", || {
+                (process::descriptors(pid) == others).then_some(())
+            });
+            child.begins("exit:3");
+            child.until("/readyz", 503);
+        }
+        child.castoff.signal(libc::SIGTERM);
+        child.lets_go();
+        child.castoff.wait();
+    }
+
+    fn a_descriptor_of_castoffs_own_is_replaced_only_when_asked_for(place) {
+        let descriptors = |check: &str| -> Vec<String> {
+            let mut castoff = castoff(place)
+                .env("CASTOFF_READY_CHECK", check)
+                .last(|| {
+                    let null = fs::File::open("/dev/null")?;
+                    for number in [3, 5] {
+                        // SAFETY: numbers of a process that is about to exec.
+                        nix::errno::Errno::result(unsafe {
+                            libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&null), number)
+                        })?;
+                    }
+                    // Perhaps it is one of them.
+                    std::mem::forget(null);
+                    Ok(())
+                })
+                .child(&example("print_env"), [""; 0])
+                .run();
+            assert_eq!(castoff.code(), 0);
+            let lines = castoff.stdout().all().into_iter();
+            let own = lines.filter_map(|line| Some(line.strip_prefix("descriptor\t")?.to_owned()));
+            own.map(|line| line.split(":[").next().unwrap_or_default().to_owned()).collect()
+        };
+        let without = descriptors("file:///dev/null");
+        assert!(without.contains(&"3 /dev/null".to_owned()), "{without:?}");
+        for number in [3, 4, 5, 9] {
+            let with = descriptors(&format!("fd:{number}"));
+            let is_other = |line: &&String| !line.starts_with(&format!("{number} "));
+            assert!(with.contains(&format!("{number} pipe")), "{with:?}");
+            let rest = |lines: &[String]| -> Vec<String> { lines.iter().filter(is_other).cloned().collect() };
+            assert_eq!(rest(&with), rest(&without));
+        }
+    }
+
+    fn signals_go_to_the_main_process(place) {
+        let (signals, notifier) = (example("print_signals"), example("notifier"));
+        let script = format!(
+            "trap 'echo the shell was told' HUP USR1 TERM; {signals} & \
+             {notifier} MAINPID=$! READY=1 barrier exit:0 >&2; wait $!; exit 5"
+        );
+        let mut castoff = listening(place).script(&script).start();
+        castoff.stdout().wait_for_line("ready");
+        let changed = castoff.log().wait_for_event("main_pid_changed");
+        assert!(changed["main_pid"].as_i64() > changed["child_pid"].as_i64(), "{changed}");
+        until(&castoff, "/readyz", 200);
+        for signal in [libc::SIGHUP, libc::SIGUSR1] {
+            castoff.signal(signal);
+            castoff.stdout().wait_for_line(&format!("{signal} value="));
+        }
+        castoff.signal(libc::SIGTERM);
+        // The shell is the child all the same.
+        assert_eq!(castoff.code(), 5);
+        let lines = castoff.stdout().all();
+        assert!(!lines.iter().any(|line| line.contains("the shell")), "{lines:?}");
+        let forwarded = events(&castoff, "signal_forwarded");
+        assert!(forwarded.iter().all(|event| event["target_pid"] == changed["main_pid"]), "{forwarded:?}");
+    }
+
+    fn the_main_process_takes_the_childs_place(place) {
+        let mut child = listening(place).converse_as(|castoff| castoff.script(&main_process("exit 3")));
+        let handed_over = child.castoff.log().wait_for_event("child_handed_over");
+        wait_until("it is on the page", || {
+            (json(&child.castoff)["child"]["pid"] == handed_over["main_pid"]).then_some(())
+        });
+        // It speaks for itself from here on.
+        child.says("READY=1\\nSTATUS=new");
+        child.until("/readyz", 200);
+        let page = json(&child.castoff);
+        let changed = child.castoff.log().wait_for_event("main_pid_changed");
+        assert_eq!((&page["child"]["pid"], &page["child"]["up"]), (&changed["main_pid"], &true.into()), "{page}");
+        assert_eq!(page["child"]["status"], "new");
+        assert_eq!(events(&child.castoff, "child_exited"), [Value::Null; 0]);
+        child.castoff.signal(libc::SIGUSR1);
+        // Of which it dies, as the child.
+        assert_eq!(child.castoff.code(), 128 + libc::SIGUSR1);
+        let exited = events(&child.castoff, "child_exited");
+        assert_eq!(exited.len(), 1);
+        assert_eq!(exited[0]["child_pid"], changed["main_pid"]);
+    }
+
+    fn the_end_of_the_main_process_is_castoffs_own(place) {
+        let mut child = listening(place).converse_as(|castoff| castoff.script(&main_process("exit 3")));
+        child.castoff.log().wait_for_event("child_handed_over");
+        child.says("READY=1");
+        child.until("/readyz", 200);
+        child.begins("exit:9");
+        assert_eq!(child.castoff.code(), 9);
+        let mut child = listening(place).converse_as(|castoff| castoff.script(&main_process("exit 3")));
+        child.castoff.log().wait_for_event("child_handed_over");
+        child.takes("barrier");
+        child.castoff.signal(libc::SIGTERM);
+        child.begins("exit:4");
+        assert_eq!(child.castoff.code(), 4);
+    }
+
+    fn the_end_of_a_main_process_counts_also_when_it_comes_with_the_childs(place) {
+        let scratch = Scratch::new();
+        let go = scratch.path("go");
+        let then = format!("until [ -e {go} ]; do sleep 0.01; done; exit 3");
+        let mut child = listening(place).converse_as(|castoff| castoff.script(&main_process(&then)));
+        child.castoff.log().wait_for_event("main_pid_changed");
+        child.takes("barrier");
+        let shell = child.castoff.child();
+        let own = child.castoff.pid;
+        child.frozen(|child| {
+            fs::write(&go, "").expect("a writable directory");
+            let is_zombie = |pid: &i32| process::state(*pid) == Some('Z');
+            wait_until("the shell has ended", || is_zombie(&shell).then_some(()));
+            child.begins("exit:9");
+            wait_until("all have ended", || {
+                let left = process::children(own);
+                (left.len() > 1 && left.iter().all(is_zombie)).then_some(())
+            });
+        });
+        assert_eq!(child.castoff.code(), 9);
+    }
+
+    fn the_command_is_started_again_when_the_main_process_ends(place) {
+        let mut child = listening(place)
+            .env("CASTOFF_RESTART", "on-failure")
+            .env("CASTOFF_RESTART_MIN", "1ms")
+            .converse_as(|castoff| castoff.script(&main_process("exit 0")));
+        for nth in 1..3 {
+            wait_until("another one took over", || {
+                (events(&child.castoff, "child_handed_over").len() == nth).then_some(())
+            });
+            child.takes("barrier");
+            assert_eq!(child.status_of("/readyz"), 503);
+            child.says("READY=1");
+            child.until("/readyz", 200);
+            child.begins("exit:1");
+        }
+        wait_until("another one took over", || {
+            (events(&child.castoff, "child_handed_over").len() == 3).then_some(())
+        });
+        child.begins("exit:0");
+        assert_eq!(child.castoff.code(), 0);
+    }
+
+    fn only_a_living_descendant_can_be_the_main_process(place) {
+        let mut child = listening(place).converse();
+        // As PID 1 castoff itself is the first; the others are nobody there.
+        for pid in [1, std::process::id(), std::os::unix::process::parent_id(), 4_194_303] {
+            child.says(&format!("MAINPID={pid}"));
+        }
+        child.says(&format!("MAINPID={}", child.castoff.log().wait_for_event("castoff_started")["pid"]));
+        assert_eq!(events(&child.castoff, "main_pid_changed"), [Value::Null; 0]);
+        child.stops();
+    }
+
+    fn a_main_process_that_ends_first_changes_nothing(place) {
+        let (signals, notifier) = (example("print_signals"), example("notifier"));
+        // The child waits for it, castoff does, nobody does.
+        for (main, then) in [
+            ("sleep 600 & main=$!", "wait $main; exec"),
+            ("main=$(sleep 600 >/dev/null & echo $!)", "exec"),
+            ("sleep 600 & main=$!", "exec"),
+        ] {
+            let script = format!(
+                "{main}; {notifier} MAINPID=$main READY=1 barrier exit:0 >&2; {then} {signals}"
+            );
+            let mut castoff = listening(place).script(&script).start();
+            castoff.log().wait_for_event("main_pid_changed");
+            if !then.starts_with("wait") {
+                castoff.stdout().wait_for_line("ready");
+            }
+            // Of which it dies.
+            castoff.signal(libc::SIGUSR1);
+            castoff.stdout().wait_for_line("ready");
+            wait_until("the main process has gone", || {
+                let command = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let all = descendants(castoff.pid);
+                (!all.iter().any(|pid| command(pid).starts_with(b"sleep"))).then_some(())
+            });
+            until(&castoff, "/readyz", 200);
+            assert_eq!(events(&castoff, "child_exited"), [Value::Null; 0]);
+            castoff.signal(libc::SIGUSR2);
+            castoff.stdout().wait_for_line("12 value=");
+            castoff.signal(libc::SIGTERM);
+            assert_eq!(castoff.code(), 0, "{script}");
+        }
+    }
+
+    // Its end is a check's, and would never be the child's.
+    fn a_command_of_castoffs_own_cannot_be_the_main_process(place) {
+        let scratch = Scratch::new();
+        let record = scratch.path("pid");
+        let mut child = listening(place)
+            .env("CASTOFF_LIVE_CHECK", format!("exec:sh -c 'echo $$ > {record}; exec sleep 600'"))
+            .env("CASTOFF_CHECK_TIMEOUT", "10m")
+            .converse();
+        // Before it nothing is checked.
+        child.says("READY=1");
+        let pid = scratch.wait_for_line("pid", "");
+        child.says(&format!("MAINPID={pid}"));
+        assert_eq!(events(&child.castoff, "main_pid_changed"), [Value::Null; 0]);
+        child.begins("exit:8");
+        assert_eq!(child.castoff.code(), 8);
+    }
+
+    fn the_supervisor_above_hears_of_castoffs_own_readiness_and_stop(place) {
+        let scratch = Scratch::new();
+        for form in ["path", "abstract"] {
+            let file = scratch.path(&format!("ready-{form}"));
+            let (outer, address) = outer(form, &scratch.path("outer"));
+            let mut child = listening(place)
+                .env("NOTIFY_SOCKET", &address)
+                .env("CASTOFF_READY_CHECK", format!("exec:test -e {file}"))
+                .env("CASTOFF_CHECK_PERIOD", "20ms")
+                .converse();
+            child.says("STATUS=loading");
+            assert_eq!(heard(&outer), "STATUS=loading\n");
+            child.says("READY=1").says("WATCHDOG=1\\nMAINPID=1\\nX_OWN=1").says("STATUS=50\u{7f}%");
+            assert_eq!(heard(&outer), "STATUS=50 %\n");
+            assert_eq!(child.status_of("/readyz"), 503);
+            fs::write(&file, "").expect("a writable directory");
+            let own = child.castoff.pid;
+            let ready = match place {
+                Place::Pid1 => "READY=1\n".to_owned(),
+                Place::Subreaper => format!("READY=1\nMAINPID={own}\n"),
+            };
+            assert_eq!(heard(&outer), ready);
+            child.says("READY=1").says("RELOADING=1\\nMONOTONIC_USEC=7").says("READY=1");
+            assert_eq!(heard(&outer), "RELOADING=1\nMONOTONIC_USEC=7\n");
+            assert_eq!(heard(&outer), "READY=1\n");
+            child.castoff.signal(libc::SIGTERM);
+            assert_eq!(heard(&outer), "STOPPING=1\n");
+            child.says("STOPPING=1\\nSTATUS=bye").says("READY=1");
+            assert_eq!(heard(&outer), "STATUS=bye\n");
+            child.lets_go();
+            assert_eq!(child.castoff.code(), 0);
+            assert_silent(&outer);
+        }
+    }
+
+    fn the_supervisor_above_hears_of_an_end_of_its_own_accord(place) {
+        let scratch = Scratch::new();
+        let (outer, address) = outer("path", &scratch.path("outer"));
+        let mut child = listening(place).env("NOTIFY_SOCKET", &address).converse();
+        child.says("READY=1");
+        assert!(heard(&outer).starts_with("READY=1\n"));
+        child.begins("exit:2");
+        assert_eq!(child.castoff.code(), 2);
+        assert_eq!(heard(&outer), "STOPPING=1\n");
+        assert_silent(&outer);
+    }
+
+    fn pings_are_passed_on_to_who_waits_for_them(place) {
+        let scratch = Scratch::new();
+        let (outer, address) = outer("path", &scratch.path("outer"));
+        let mut child = listening(place)
+            .env("NOTIFY_SOCKET", &address)
+            .env("WATCHDOG_USEC", "3600000000")
+            .converse();
+        child.says("WATCHDOG=1").says("WATCHDOG=trigger");
+        assert_eq!(heard(&outer), "WATCHDOG=1\n");
+        assert_eq!(heard(&outer), "WATCHDOG=trigger\n");
+        assert_eq!(child.status_of("/livez"), 200);
+        child.stops();
+        assert_eq!(heard(&outer), "STOPPING=1\n");
+    }
+
+    fn a_supervisor_above_that_does_not_listen_delays_nothing(place) {
+        let scratch = Scratch::new();
+        let (full, address) = outer("path", &scratch.path("full"));
+        let sender = UnixDatagram::unbound().expect("a socket");
+        sender.set_nonblocking(true).expect("an option");
+        while sender.send_to(b"X=1", &address).is_ok() {}
+        for address in [&*address, "/nowhere/at/all", "@nobody-has-this-name", "vsock:2:1234", "relative"] {
+            let mut child = listening(place).env("NOTIFY_SOCKET", address).converse();
+            child.says("STATUS=here").says("READY=1");
+            child.until("/readyz", 200);
+            assert_eq!(events(&child.castoff, "notify_failed").len(), 1, "{address}");
+            child.stops();
+        }
+        drop(full);
+    }
+}
+
+/// A shell that starts another child of the test's, names it the main process
+/// and does what is told.
+fn main_process(then: &str) -> String {
+    let notifier = example("notifier");
+    // What runs in the background has no input of its own.
+    format!(
+        "exec 4<&0; {notifier} stdin <&4 & {notifier} MAINPID=$! barrier exit:0 >/dev/null; {then}"
+    )
+}
+
+/// Every process below, not the one itself.
+fn descendants(pid: i32) -> Vec<i32> {
+    let born = process::children(pid);
+    let below: Vec<_> = born.iter().flat_map(|child| descendants(*child)).collect();
+    [born, below].concat()
+}
+
+/// A socket as systemd would have it, and the variable for it.
+#[track_caller]
+fn outer(form: &str, path: &str) -> (UnixDatagram, String) {
+    let socket = if form == "path" {
+        (UnixDatagram::bind(path), path.to_owned())
+    } else {
+        let name = path.replace('/', "-");
+        let address = SocketAddr::from_abstract_name(&name).expect("an address");
+        (UnixDatagram::bind_addr(&address), format!("@{name}"))
+    };
+    let (socket, address) = (socket.0.expect("a free address"), socket.1);
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    (socket, address)
+}
+
+/// The next message.
+#[track_caller]
+fn heard(outer: &UnixDatagram) -> String {
+    let mut message = [0; 4096];
+    let length = outer.recv(&mut message).expect("a message");
+    String::from_utf8(message[..length].to_vec()).expect("text")
+}
+
+#[track_caller]
+fn assert_silent(outer: &UnixDatagram) {
+    outer.set_nonblocking(true).expect("an option");
+    let mut message = [0; 4096];
+    let more = outer
+        .recv(&mut message)
+        .map(|length| String::from_utf8_lossy(&message[..length]).into_owned());
+    assert!(more.is_err(), "{more:?}");
 }
 
 /// Datagrams that are nearly right, and some that are not.
