@@ -129,14 +129,22 @@ impl Notify {
             Some(child) if child.as_raw() == received.pid => Kinship::Descendant,
             _ => tree::kinship(&self.proc_root, received.pid),
         };
-        // As PID 1 castoff sees a pid of no other container's processes.
-        let is_private =
-            subreaper::is_pid_1() || self.socket.as_ref().is_some_and(NotifySocket::is_private);
+        let is_private = kinship == Kinship::Gone && self.has_been_among_us(received.uid, child);
         let is_believed = is_believed(kinship, is_private, received.pid);
         if !is_believed && !std::mem::replace(&mut self.was_refusal_told, true) {
             events::notify_refused(received.pid, received.uid, "the sender is no descendant");
         }
         is_believed
+    }
+
+    /// Whether a sender that has gone must have been of this container, or could
+    /// harm the child without a message.
+    fn has_been_among_us(&self, user: u32, child: Option<Pid>) -> bool {
+        // As PID 1 castoff sees a pid of no other container's processes.
+        subreaper::is_pid_1()
+            || self.socket.as_ref().is_some_and(NotifySocket::is_private)
+                && ([0, subreaper::own_user()].contains(&user)
+                    || child.and_then(|child| tree::user_of(&self.proc_root, child)) == Some(user))
     }
 
     fn tell_outer(&mut self, text: impl FnOnce(&mut Forwarding) -> Option<String>) {
