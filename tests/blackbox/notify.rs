@@ -9,6 +9,7 @@ use std::io::{PipeWriter, Write};
 use std::os::linux::fs::MetadataExt;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -224,7 +225,8 @@ fn own_mounts() -> std::io::Result<()> {
 fn make_read_only(path: &str) -> std::io::Result<()> {
     let nothing: Option<&str> = None;
     if path != "/" {
-        mount(Some(path), path, nothing, MsFlags::MS_BIND, nothing)?;
+        // Whole, for a user namespace must not look under what is mounted there.
+        mount(Some(path), path, nothing, MsFlags::MS_BIND | MsFlags::MS_REC, nothing)?;
     }
     // A user namespace must keep what restricts the mount already.
     let kept = nix::sys::statvfs::statvfs(path)?.flags().bits() & 0b1110;
@@ -317,6 +319,34 @@ in_both_places! {
             child.lets_go();
             assert_eq!(child.castoff.code(), 0);
         }
+    }
+
+    // Whoever may signal the child needs no message to harm it.
+    fn another_user_who_has_gone_is_no_helper(place) {
+        if !Uid::current().is_root() {
+            eprintln!("SKIPPED: only root can be another user");
+            return;
+        }
+        let mut child = listening(place).converse();
+        child.takes("barrier");
+        let address = child.address();
+        child.frozen(|_| {
+            let mut stranger = std::process::Command::new("/nowhere/at/all");
+            stranger.uid(65534).gid(65534);
+            // SAFETY: between fork and exec only a socket is used.
+            unsafe {
+                stranger.pre_exec(move || {
+                    UnixDatagram::unbound()?.send_to(b"READY=1", &address).map(drop)
+                });
+            }
+            // It was sent, and there was nothing to go on as.
+            let error = stranger.spawn().expect_err("no such program");
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        });
+        child.castoff.log().wait_for_event("notify_refused");
+        child.takes("barrier");
+        assert_eq!(child.status_of("/readyz"), 503);
+        child.stops();
     }
 
     fn descriptors_that_are_sent_stay_with_nobody(place) {
