@@ -3,10 +3,15 @@
 //!
 //! - `NAME=VALUE` sends a message, in which `\n` is a line feed;
 //! - `other:NAME=VALUE` sends it from a process that has ended by then;
+//! - `daemon:NAME=VALUE` sends it from a process that was forked twice, in a
+//!   session of its own, and goes on until SIGTERM;
+//! - `hex:XX...` sends those bytes, whatever they are;
+//! - `flood:NAME=VALUE` sends it without a pause, for as long as it lives;
 //! - `barrier` waits until all before it has been seen to, at most 10 s;
 //! - `fds:N` sends FDSTORE=1 with N descriptors;
 //! - `wait:MS` waits for so many milliseconds;
-//! - `stdin` sends every line of the standard input, to its end;
+//! - `stdin` does what every line of the standard input says, to its end;
+//! - `write:N=TEXT` writes TEXT to descriptor N and leaves it open;
 //! - `fd:N=TEXT` writes TEXT to descriptor N, as s6 has it, and closes it;
 //! - `exit:CODE` ends at once.
 //!
@@ -26,17 +31,23 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, fork, setsid};
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     SigSet::from(Signal::SIGTERM).thread_block()?;
     for step in std::env::args().skip(1) {
-        if let Some(code) = step.strip_prefix("exit:") {
-            return Ok(ExitCode::from(code.parse::<u8>()?));
-        }
-        match perform(&step) {
-            Ok(()) => say(&step)?,
-            Err(error) => say(&format!("{step}: {error}"))?,
+        let lines = io::stdin().lock().lines();
+        let steps: Box<dyn Iterator<Item = _>> =
+            if step == "stdin" { Box::new(lines) } else { Box::new([Ok(step)].into_iter()) };
+        for step in steps {
+            let step = step?;
+            if let Some(code) = step.strip_prefix("exit:") {
+                return Ok(ExitCode::from(code.parse::<u8>()?));
+            }
+            match perform(&step) {
+                Ok(()) => say(&step)?,
+                Err(error) => say(&format!("{step}: {error}"))?,
+            }
         }
     }
     SigSet::from(Signal::SIGTERM).wait()?;
@@ -52,14 +63,17 @@ fn say(line: &str) -> io::Result<()> {
 fn perform(step: &str) -> Result<(), Box<dyn std::error::Error>> {
     match step.split_once(':').unwrap_or((step, "")) {
         ("barrier", "") => barrier()?,
-        ("stdin", "") => {
-            for line in io::stdin().lock().lines() {
-                let line = line?;
-                send(&line, &[])?;
-                say(&line)?;
-            }
-        }
         ("other", message) => from_another(message)?,
+        ("daemon", message) => from_a_daemon(message)?,
+        ("hex", digits) => {
+            let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2).unwrap_or(""), 16);
+            let bytes: Result<Vec<u8>, _> = (0..digits.len()).step_by(2).map(byte).collect();
+            send_bytes(&bytes?, &[])?;
+        }
+        ("flood", message) => loop {
+            // One that is lost is followed by the next.
+            let _ = send(message, &[]);
+        },
         ("fds", count) => {
             let file = File::open("/proc/self/exe")?;
             send("FDSTORE=1", &vec![file.as_fd(); count.parse()?])?;
@@ -71,6 +85,12 @@ fn perform(step: &str) -> Result<(), Box<dyn std::error::Error>> {
             let mut file = unsafe { File::from_raw_fd(number.parse()?) };
             file.write_all(text.replace("\\n", "\n").as_bytes())?;
         }
+        ("write", rest) => {
+            let (number, text) = rest.split_once('=').ok_or("expected write:N=TEXT")?;
+            // SAFETY: as above; it is not closed here.
+            let mut file = mem::ManuallyDrop::new(unsafe { File::from_raw_fd(number.parse()?) });
+            file.write_all(text.replace("\\n", "\n").as_bytes())?;
+        }
         _ if step.contains('=') => send(step, &[])?,
         _ => return Err("there is no such step".into()),
     }
@@ -79,6 +99,10 @@ fn perform(step: &str) -> Result<(), Box<dyn std::error::Error>> {
 
 /// Sends one datagram to NOTIFY_SOCKET, with descriptors.
 fn send(message: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_bytes(message.replace("\\n", "\n").as_bytes(), descriptors)
+}
+
+fn send_bytes(message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let to = std::env::var("NOTIFY_SOCKET").map_err(io::Error::other)?;
     let to = match to.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name)?,
@@ -86,8 +110,7 @@ fn send(message: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&to)?;
-    let text = message.replace("\\n", "\n");
-    let parts = [IoSlice::new(text.as_bytes())];
+    let parts = [IoSlice::new(message)];
     let numbers: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let size = size_of_val(numbers.as_slice());
     // SAFETY: arithmetic only.
@@ -126,6 +149,27 @@ fn from_another(message: &str) -> Result<(), Box<dyn std::error::Error>> {
             other => Err(format!("{other:?}").into()),
         },
     }
+}
+
+/// Returns once it has been sent.
+fn from_a_daemon(message: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let (sent, tell) = io::pipe()?;
+    // SAFETY: this program has one thread.
+    if let ForkResult::Child = unsafe { fork() }? {
+        setsid()?;
+        // SAFETY: as above.
+        if let ForkResult::Child = unsafe { fork() }? {
+            let _ = send(message, &[]);
+            drop(tell);
+            let _ = SigSet::from(Signal::SIGTERM).wait();
+        }
+        // SAFETY: ends the process without the parent's exit handlers.
+        unsafe { libc::_exit(0) };
+    }
+    drop(tell);
+    io::read_to_string(sent)?;
+    waitpid(None, None)?;
+    Ok(())
 }
 
 /// As sd_notify_barrier() does it: the receiver's end of a pipe is closed.

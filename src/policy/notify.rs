@@ -26,7 +26,7 @@ pub(crate) enum Kinship {
 
 /// Whether a message is taken. `pid` is the kernel's word for the sender, 0 for
 /// one from a pid namespace that castoff cannot see; `is_private`: nobody
-/// outside of the container can reach the socket.
+/// outside of the container can have sent it, or needs to.
 ///
 /// A sender that has gone can be believed only by where it must have been: a
 /// short-lived helper of the child's cannot be told from one of a neighbour's.

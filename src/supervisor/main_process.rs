@@ -25,13 +25,25 @@ impl MainProcess {
     pub(super) fn pid(&self) -> i32 {
         self.pid
     }
+
+    /// Whether it is the process that has that pid now.
+    pub(super) fn is(&self, pid: i32) -> bool {
+        self.pid == pid && !self.was_reaped()
+    }
+
+    fn was_reaped(&self) -> bool {
+        self.handle.as_ref().is_some_and(Handle::was_reaped)
+    }
 }
 
 impl Supervisor {
     /// Sends a signal to the main process; `None`: there is none but the child.
     pub(super) fn signal_main(&mut self, signal: Signal) -> Option<Result<i32, Errno>> {
         let main = self.main.as_ref()?;
-        let result = main.handle.as_ref()?.send(signal).map(|()| main.pid);
+        let handle = main.handle.as_ref()?;
+        // Its parent may never reap it.
+        let sent = if handle.has_ended() { Err(Errno::ESRCH) } else { handle.send(signal) };
+        let result = sent.map(|()| main.pid);
         if result == Err(Errno::ESRCH) {
             self.main = None;
             return None;
@@ -44,11 +56,13 @@ impl Supervisor {
     pub(super) fn hand_over(&mut self) -> bool {
         let Some(main) = self.main.take() else { return false };
         let pid = Pid::from_raw(main.pid);
-        let is_ours = tree::parent_of(&self.setting.proc_root, pid) == Some(Pid::this());
+        let is_ours = tree::parent_of(&self.setting.proc_root, pid) == Some(Pid::this())
+            && !main.was_reaped();
         if is_ours {
             events::child_handed_over(self.child.map_or(0, Pid::as_raw), main.pid);
             self.child = Some(pid);
             self.has_handed_over = true;
+            self.publish();
         }
         is_ours
     }

@@ -19,7 +19,7 @@ use crate::policy::status::PhaseName;
 use crate::policy::watchdog::Watchdog;
 use crate::system::notification::{self, Notification, Told};
 use crate::system::notify::{Forwarder, NotifySocket, Received, TURN};
-use crate::system::{Pid, tree};
+use crate::system::{Pid, subreaper, tree};
 
 /// Where castoff listens, and whom it tells.
 pub(crate) struct Notify {
@@ -129,12 +129,22 @@ impl Notify {
             Some(child) if child.as_raw() == received.pid => Kinship::Descendant,
             _ => tree::kinship(&self.proc_root, received.pid),
         };
-        let is_private = self.socket.as_ref().is_some_and(NotifySocket::is_private);
+        let is_private = kinship == Kinship::Gone && self.has_been_among_us(received.uid, child);
         let is_believed = is_believed(kinship, is_private, received.pid);
         if !is_believed && !std::mem::replace(&mut self.was_refusal_told, true) {
             events::notify_refused(received.pid, received.uid, "the sender is no descendant");
         }
         is_believed
+    }
+
+    /// Whether a sender that has gone must have been of this container, or could
+    /// harm the child without a message.
+    fn has_been_among_us(&self, user: u32, child: Option<Pid>) -> bool {
+        // As PID 1 castoff sees a pid of no other container's processes.
+        subreaper::is_pid_1()
+            || self.socket.as_ref().is_some_and(NotifySocket::is_private)
+                && ([0, subreaper::own_user()].contains(&user)
+                    || child.and_then(|child| tree::user_of(&self.proc_root, child)) == Some(user))
     }
 
     fn tell_outer(&mut self, text: impl FnOnce(&mut Forwarding) -> Option<String>) {
@@ -297,11 +307,20 @@ impl Supervisor {
         let child = self.child.map(Pid::as_raw);
         if Some(pid) == child {
             self.main = None;
-        } else if self.main.as_ref().is_none_or(|main| main.pid() != pid)
-            && tree::is_living_descendant(&self.setting.proc_root, pid)
-        {
+            return;
+        }
+        let named = Pid::from_raw(pid);
+        // The end of a hook or a check would never be the child's.
+        let is_command = self.hooks.is(named) || self.checks.is(named);
+        if is_command || self.main.as_ref().is_some_and(|main| main.is(pid)) {
+            return;
+        }
+        // First the handle, then the look: what is seen now is true of what the
+        // handle stands for, or that has gone.
+        let main = MainProcess::open(pid);
+        if tree::is_living_descendant(&self.setting.proc_root, pid) {
             events::main_pid_changed(child, pid);
-            self.main = Some(MainProcess::open(pid));
+            self.main = Some(main);
         }
     }
 }

@@ -20,6 +20,7 @@ impl Supervisor {
         self.take_datagrams();
         let mut orphans = 0;
         let mut own = Vec::new();
+        let mut main_end = None;
         let mut left = Left::More;
         for _ in 0..LAST_TURNS {
             left = reaper::reap(|pid, change| match change {
@@ -30,6 +31,9 @@ impl Supervisor {
                     self.refused.retain(|refused| *refused != pid);
                 }
                 Change::Ended(reason) => {
+                    if self.main.as_ref().is_some_and(|main| main.pid() == pid.as_raw()) {
+                        main_end = Some(reason);
+                    }
                     orphans += 1;
                     events::orphan_reaped(pid.as_raw(), reason, self.setting.warn_on_orphans);
                 }
@@ -69,6 +73,8 @@ impl Supervisor {
                 Change::Continued => self.on(Event::ChildContinued),
                 Change::Ended(_) if self.hand_over() => {}
                 Change::Ended(reason) => {
+                    // The child has left it to castoff, and it has ended since.
+                    let reason = main_end.unwrap_or(reason);
                     self.child_is_up = false;
                     self.notify.child_ended();
                     // Keys are castoff's now, until there is another child.

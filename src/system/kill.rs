@@ -81,6 +81,21 @@ impl Handle {
         let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, handle, number, info, 0) };
         Errno::result(sent).map(drop)
     }
+
+    /// Whether it has ended; a zombie takes signals and does nothing with them.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut polled = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one structure, which lives across the call; it does not wait.
+        unsafe { libc::poll(&raw mut polled, 1, 0) > 0 }
+    }
+
+    /// Whether its pid is nobody's by now, or another's: no zombie has it either.
+    pub(crate) fn was_reaped(&self) -> bool {
+        let (handle, info) = (self.0.as_raw_fd(), ptr::null::<libc::siginfo_t>());
+        // SAFETY: as in `send`; 0 is no signal, and asks only.
+        let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, handle, 0, info, 0) };
+        Errno::result(sent) == Err(Errno::ESRCH)
+    }
 }
 
 /// `rt_sigqueueinfo`: the kernel lets a process pass on what was queued by

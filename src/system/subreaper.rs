@@ -7,6 +7,11 @@ pub(crate) fn is_root() -> bool {
     nix::unistd::Uid::effective().is_root()
 }
 
+/// castoff's effective user.
+pub(crate) fn own_user() -> u32 {
+    nix::unistd::Uid::effective().as_raw()
+}
+
 /// Whether castoff is process 1 of its pid namespace, to which the kernel gives
 /// every orphan and whose end ends the namespace.
 pub(crate) fn is_pid_1() -> bool {

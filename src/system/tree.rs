@@ -145,6 +145,11 @@ pub(crate) fn command(proc_root: &Path, pid: i32) -> Option<String> {
     Proc::own(proc_root)?.command(pid)
 }
 
+/// The effective user of a process; `None` when it has gone.
+pub(crate) fn user_of(proc_root: &Path, pid: Pid) -> Option<u32> {
+    Proc::own(proc_root)?.user(pid.as_raw())
+}
+
 /// The parent of a process; `None` when it has gone.
 pub(crate) fn parent_of(proc_root: &Path, pid: Pid) -> Option<Pid> {
     let process = Proc::own(proc_root)?.process(pid.as_raw()).ok()?;

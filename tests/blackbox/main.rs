@@ -20,6 +20,7 @@ mod health;
 mod hooks;
 mod limits;
 mod logs;
+mod notify;
 mod probe;
 mod reaping;
 mod restart;

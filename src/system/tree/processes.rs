@@ -87,6 +87,15 @@ impl Proc {
         Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
     }
 
+    /// Its effective user; `None` when it has gone.
+    pub(super) fn user(&self, pid: i32) -> Option<u32> {
+        let status = fs::read(self.file(pid, "status")).ok()?;
+        // No name looks like it: the kernel writes a line feed in one as `\n`.
+        let mut lines = status.split(|byte| *byte == b'\n');
+        let users = lines.find_map(|line| line.strip_prefix(b"Uid:"))?;
+        std::str::from_utf8(users).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+    }
+
     /// One process.
     ///
     /// # Errors
@@ -212,6 +221,8 @@ mod tests {
         let process = proc.process(own).expect("it runs");
         assert_eq!(process.parent, std::os::unix::process::parent_id() as i32);
         assert!(process.started > 0 && process.is_alive());
+        assert_eq!(proc.user(own), Some(nix::unistd::Uid::effective().as_raw()));
+        assert_eq!(proc.user(0), None);
         let mut living = HashMap::new();
         proc.look(&mut living).expect("/proc");
         assert_eq!(living.get(&own).map(|process| process.parent), Some(process.parent));
