@@ -30,6 +30,15 @@ const WAIT_WORD_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a look for a listener may hold the loop: a tree of some thousands.
 const LOOK_TIME: Duration = Duration::from_millis(50);
 
+/// How many checks are started in one turn of the loop: each may hold it for as
+/// long as a look takes, or the kernel to start a program.
+const TURN: usize = 4;
+
+/// How long a command may take to go once it was killed, and how often it is
+/// looked whether it has: its check has failed already, and only once.
+const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL_STEP: Duration = Duration::from_millis(10);
+
 /// Characters of a command's last line in a reason.
 const LAST_LINE_MAX: usize = 160;
 
@@ -44,6 +53,9 @@ pub(crate) struct Checks {
     asked: JoinSet<Result<(), String>>,
     numbers: HashMap<Id, usize>,
     commands: Vec<Command>,
+    /// Output was read in this turn: whoever writes without a pause must not keep
+    /// others waiting.
+    has_read: bool,
     listening: HashMap<usize, Listening>,
     wait_timeout: Duration,
     waiting_since: Instant,
@@ -59,6 +71,8 @@ struct Command {
     last_line: Option<String>,
     /// When it is killed; `None`: it was, or its result does not count.
     until: Option<Instant>,
+    /// When it should have gone at the latest.
+    gone_by: Instant,
 }
 
 /// What the loop hears of them.
@@ -85,6 +99,7 @@ impl Checks {
             asked: JoinSet::new(),
             numbers: HashMap::new(),
             commands: Vec::new(),
+            has_read: false,
             listening: HashMap::new(),
             wait_timeout,
             waiting_since: Instant::now(),
@@ -129,7 +144,12 @@ impl Checks {
                 None => Poll::Ready(Heard::Output),
             };
         }
-        for command in &mut self.commands {
+        if std::mem::take(&mut self.has_read) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        for nth in 0..self.commands.len() {
+            let Some(command) = self.commands.get_mut(nth) else { continue };
             let Some(output) = &mut command.output else { continue };
             let mut lines = Vec::new();
             if let Poll::Ready(has_more) = output.poll_next(context, &mut lines) {
@@ -137,6 +157,9 @@ impl Checks {
                 if !has_more {
                     command.output = None;
                 }
+                self.has_read = true;
+                // The others come first in the next turn.
+                self.commands.rotate_left(nth + 1);
                 return Poll::Ready(Heard::Output);
             }
         }
@@ -160,17 +183,28 @@ impl Checks {
         let rules = self.rules.rules(nth)?;
         match &rules.target {
             Target::Exec(words) => {
-                if self.commands.iter().any(|command| command.check == nth) {
+                let now = Instant::now();
+                if let Some(last) = self.commands.iter().find(|command| command.check == nth) {
                     // It was killed and has not gone, or nobody has waited for it.
+                    if now < last.gone_by {
+                        self.rules.postpone(nth, now + FAREWELL_STEP);
+                        return None;
+                    }
                     return Some(Err("the last run has not ended".to_owned()));
                 }
                 let words: Vec<CString> = words.iter().map(|word| child::c_string(word)).collect();
-                let until = Some(Instant::now() + rules.timeout);
+                let until = Some(now + rules.timeout);
+                let gone_by = now + rules.timeout + FAREWELL;
                 match launcher.start_command(&words) {
                     Ok((pid, output)) => {
-                        let output = Some(output);
-                        let command = Command { check: nth, pid, output, last_line: None, until };
-                        self.commands.push(command);
+                        self.commands.push(Command {
+                            check: nth,
+                            pid,
+                            output: Some(output),
+                            last_line: None,
+                            until,
+                            gone_by,
+                        });
                         None
                     }
                     Err(error) => {
@@ -182,6 +216,7 @@ impl Checks {
                             output: None,
                             last_line: None,
                             until: None,
+                            gone_by,
                         });
                         self.commands.extend(process);
                         Some(Err(reason))
@@ -301,7 +336,7 @@ impl Supervisor {
         for (nth, reason) in self.checks.late_commands(now) {
             self.check_ended(nth, Err(reason));
         }
-        for nth in self.checks.rules.due(now) {
+        for nth in self.checks.rules.due(now, TURN) {
             if let Some(result) = self.checks.start(nth, &self.launcher) {
                 self.check_ended(nth, result);
             }
@@ -349,7 +384,8 @@ impl Supervisor {
 
     fn publish_checks(&mut self) {
         let is_ready = self.checks.rules.is_child_ready();
-        self.must_announce |= is_ready && self.lifecycle.phase() == PhaseName::Starting;
+        // Not kept: what one child has passed says nothing of the next one.
+        self.must_announce = is_ready && self.lifecycle.phase() == PhaseName::Starting;
         self.status.send_modify(|status| status.checks = self.checks.reports());
         let is_checked = self.checks.checked == Checked::Child;
         self.follow_watchdog(self.checks.rules.has_started(), is_checked);
