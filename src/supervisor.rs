@@ -187,6 +187,8 @@ impl Supervisor {
             }
             if self.checks.next_deadline().is_some_and(|at| Instant::now() >= at) {
                 self.run_checks();
+                // More may be due, and at short periods always are.
+                tokio::task::yield_now().await;
             }
             if self.notify.next_deadline().is_some_and(|at| Instant::now() >= at) {
                 self.look_at_watchdog();
@@ -217,8 +219,9 @@ impl Supervisor {
             () = self.signals.next(&mut self.batch) => Wake::Signals,
             () = tokio::task::yield_now(), if has_work => Wake::Turn,
             () = self.hooks.log_output() => Wake::Output,
-            heard = self.checks.hear() => Wake::Check(heard),
+            // Before what the checks write: both let others have a turn between.
             said = self.notify.hear() => Wake::Said(said),
+            heard = self.checks.hear() => Wake::Check(heard),
             () = elapsed => Wake::Deadline,
         }
     }

@@ -177,7 +177,10 @@ impl Table<'_> {
             }
             (None, Some(_)) => None,
             (target, _) => {
-                errors.push(self.refused("headers", HEADERS));
+                // Not as it was typed: one of them may be a password.
+                let span = self.get("headers").map_or(0..0, |value| value.span());
+                let given = format!("headers ({})", (self.source.place)(span.start));
+                errors.push(ConfigError::Value { given, expected: HEADERS });
                 target
             }
         }

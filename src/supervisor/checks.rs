@@ -34,6 +34,10 @@ const LOOK_TIME: Duration = Duration::from_millis(50);
 /// and the next run finds it gone. One in an uninterruptible sleep may never go.
 const KILLED_WAIT: Duration = Duration::from_secs(1);
 
+/// How many checks are started in one turn of the loop: each may hold it for as
+/// long as a look takes, or the kernel to start a program.
+const TURN: usize = 4;
+
 /// Characters of a command's last line in a reason.
 const LAST_LINE_MAX: usize = 160;
 
@@ -48,6 +52,9 @@ pub(crate) struct Checks {
     asked: JoinSet<Result<(), String>>,
     numbers: HashMap<Id, usize>,
     commands: Vec<Command>,
+    /// Output was read in this turn: whoever writes without a pause must not keep
+    /// others waiting.
+    has_read: bool,
     listening: HashMap<usize, Listening>,
     wait_timeout: Duration,
     waiting_since: Instant,
@@ -91,6 +98,7 @@ impl Checks {
             asked: JoinSet::new(),
             numbers: HashMap::new(),
             commands: Vec::new(),
+            has_read: false,
             listening: HashMap::new(),
             wait_timeout,
             waiting_since: Instant::now(),
@@ -135,7 +143,12 @@ impl Checks {
                 None => Poll::Ready(Heard::Output),
             };
         }
-        for command in &mut self.commands {
+        if std::mem::take(&mut self.has_read) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        for nth in 0..self.commands.len() {
+            let Some(command) = self.commands.get_mut(nth) else { continue };
             let Some(output) = &mut command.output else { continue };
             let mut lines = Vec::new();
             if let Poll::Ready(has_more) = output.poll_next(context, &mut lines) {
@@ -143,6 +156,9 @@ impl Checks {
                 if !has_more {
                     command.output = None;
                 }
+                self.has_read = true;
+                // The others come first in the next turn.
+                self.commands.rotate_left(nth + 1);
                 return Poll::Ready(Heard::Output);
             }
         }
@@ -337,7 +353,7 @@ impl Supervisor {
         for (nth, reason) in self.checks.late_commands(now) {
             self.check_ended(nth, Err(reason));
         }
-        for nth in self.checks.rules.due(now) {
+        for nth in self.checks.rules.due(now, TURN) {
             if let Some(result) = self.checks.start(nth, &self.launcher) {
                 self.check_ended(nth, result);
             }
@@ -390,7 +406,8 @@ impl Supervisor {
 
     fn publish_checks(&mut self) {
         let is_ready = self.checks.rules.is_child_ready();
-        self.must_announce |= is_ready && self.lifecycle.phase() == PhaseName::Starting;
+        // Not kept: what one child has passed says nothing of the next one.
+        self.must_announce = is_ready && self.lifecycle.phase() == PhaseName::Starting;
         self.status.send_modify(|status| status.checks = self.checks.reports());
         let is_checked = self.checks.checked == Checked::Child;
         self.follow_watchdog(self.checks.rules.has_started(), is_checked);

@@ -313,6 +313,44 @@ in_both_places! {
         castoff.until_verdict("ready-check", false, "exited with 7: the disk is full");
     }
 
+    fn commands_that_flood_do_not_keep_the_child_from_being_heard(place) {
+        let scratch = Scratch::new();
+        let flood = |name: &str| {
+            let target = "target = \"exec:yes\"\ntimeout = \"10m\"";
+            format!("[[check]]\nname = \"{name}\"\nlevel = \"startup\"\n{target}\n")
+        };
+        let floods: String = ["a", "b", "c", "d"].map(flood).concat();
+        let config = scratch.file("castoff.toml", floods);
+        let mut castoff = castoff(place)
+            .env("CASTOFF_CONFIG", &config)
+            .env("CASTOFF_READY_CHECK", "fd:3")
+            .script("sleep 1; for n in 1 2 3; do echo >&3 && exec 3>&-; done; exec sleep 600")
+            .start();
+        castoff.until_verdict("ready-check", true, "");
+        castoff.signal(libc::SIGTERM);
+        castoff.wait();
+    }
+
+    fn more_checks_than_there_is_time_for_hold_up_neither_probes_nor_a_stop(place) {
+        let scratch = Scratch::new();
+        // Somebody else's, so that each look walks the tree.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let check = |nth: usize| {
+            let target = format!("target = \"listen:{port}\"\nperiod = \"1ms\"\n");
+            format!("[[check]]\nname = \"c{nth}\"\nlevel = \"live\"\n{target}")
+        };
+        let config = scratch.file("castoff.toml", (0..1000).map(check).collect::<String>());
+        let mut castoff =
+            castoff(place).env("CASTOFF_CONFIG", &config).script(FOREVER).start();
+        // Where they come first each of these takes minutes.
+        for _ in 0..4 {
+            assert_eq!(castoff.get("/startupz").status, 200);
+        }
+        castoff.signal(libc::SIGTERM);
+        castoff.wait();
+    }
+
     fn at_a_stop_the_verdicts_stay_and_nobody_is_asked(place) {
         let scratch = Scratch::new();
         let file = scratch.file("ok", "");

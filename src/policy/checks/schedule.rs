@@ -13,6 +13,10 @@ use crate::policy::dice::Dice;
 /// up to its period: a program that is ready should not wait to be noticed.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 
+/// Between the end of a run and the next one, whatever the period: a check that
+/// follows itself at once would leave the loop no rest.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// How much a period varies in either direction, so that checks which began
 /// together do not stay together.
 const JITTER: f64 = 0.1;
@@ -110,14 +114,19 @@ impl Checks {
         self.checks.iter().filter_map(|check| check.next_at).min()
     }
 
-    /// The checks to be run now, each by its number; they count as under way.
-    pub(crate) fn due(&mut self, now: Instant) -> Vec<usize> {
-        let mut due = Vec::new();
-        for (nth, check) in self.checks.iter_mut().enumerate() {
-            if check.next_at.is_some_and(|at| now >= at) {
+    /// The checks to be run now, each by its number, at most so many, first those
+    /// that have been due for longest; they count as under way.
+    pub(crate) fn due(&mut self, now: Instant, most: usize) -> Vec<usize> {
+        let at = |(nth, check): (usize, &Check)| Some((check.next_at?, nth));
+        let mut due: Vec<_> = self.checks.iter().enumerate().filter_map(at).collect();
+        due.retain(|(at, _)| now >= *at);
+        due.sort_unstable();
+        due.truncate(most);
+        let due: Vec<_> = due.into_iter().map(|(_, nth)| nth).collect();
+        for nth in &due {
+            if let Some(check) = self.checks.get_mut(*nth) {
                 check.next_at = None;
                 check.begun_at = Some(now);
-                due.push(nth);
             }
         }
         due
@@ -319,15 +328,15 @@ impl Check {
         }
     }
 
-    /// From start to start, but never while a run is under way.
+    /// From start to start, but never while a run is under way, nor right after it.
     fn again_at(&self, begun_at: Instant, now: Instant, roll: f64) -> Instant {
         let period = self.rules.period;
         let varied = |time: Duration| time.mul_f64(1.0 - JITTER + 2.0 * JITTER * roll);
         if self.has_passed || self.rules.level == Level::Live {
-            return (begun_at + varied(period)).max(now);
+            return (begun_at + varied(period)).max(now + PAUSE);
         }
         let doubled = 2_u32.saturating_pow(self.retries.saturating_sub(1));
-        now + varied(FIRST_RETRY.saturating_mul(doubled).min(period))
+        now + varied(FIRST_RETRY.saturating_mul(doubled).min(period)).max(PAUSE)
     }
 }
 

@@ -28,7 +28,7 @@ fn bad() -> Result<(), String> {
 
 /// The numbers of what is due, in order, all of it begun.
 fn all_due(checks: &mut Checks, now: Instant) -> Vec<usize> {
-    checks.due(now)
+    checks.due(now, usize::MAX)
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_verdict_changes_at_its_threshold() {
     checks.child_started(now);
     let mut run = |result: Result<(), String>, checks: &mut Checks| {
         now = checks.next_deadline().expect("it goes on");
-        assert_eq!(checks.due(now), [0]);
+        assert_eq!(checks.due(now, usize::MAX), [0]);
         checks.finished(0, result, now).map(|change| (change.is_up, change.reason))
     };
     // Why it is not ready from the beginning is told once.
@@ -115,7 +115,7 @@ fn another_reason_is_told_but_not_without_end() {
     checks.child_started(now);
     let mut run = |result: Result<(), String>| {
         now = checks.next_deadline().expect("it goes on");
-        assert_eq!(checks.due(now), [0]);
+        assert_eq!(checks.due(now, usize::MAX), [0]);
         checks.finished(0, result, now)
     };
     let mut told = 0;
@@ -144,12 +144,51 @@ fn what_has_never_passed_is_repeated_soon_and_then_ever_later() {
         let at = checks.next_deadline().expect("it goes on");
         gaps.push((at - now).as_secs_f64());
         now = at;
-        assert_eq!(checks.due(now), [0]);
+        assert_eq!(checks.due(now, usize::MAX), [0]);
         let _ = checks.finished(0, bad(), now);
     }
     for (gap, expected) in gaps.iter().zip([0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]) {
         assert!((expected * 0.9..=expected * 1.1).contains(gap), "{gaps:?}");
     }
+}
+
+#[test]
+fn the_shortest_period_leaves_a_pause_between_runs() {
+    for result in [Ok(()), bad()] {
+        for level in [Level::Live, Level::Ready] {
+            let check = CheckRules { period: Duration::from_nanos(1000), ..listen("check", level) };
+            let mut now = Instant::now();
+            let mut checks = Checks::new(vec![check], 3);
+            checks.child_started(now);
+            for _ in 0..9 {
+                assert_eq!(checks.due(now, usize::MAX), [0]);
+                now += Duration::from_millis(3);
+                let _ = checks.finished(0, result.clone(), now);
+                let next = checks.next_deadline().expect("it goes on");
+                assert!(next >= now + PAUSE, "{level:?}");
+                now = next;
+            }
+        }
+    }
+}
+
+#[test]
+fn of_more_than_there_is_time_for_each_has_its_turn() {
+    let now = Instant::now();
+    let often = |nth: i32| CheckRules { period: PAUSE, ..listen(&nth.to_string(), Level::Live) };
+    let many = (0..5).map(often).collect();
+    let mut checks = Checks::new(many, 1);
+    checks.child_started(now);
+    assert_eq!(checks.due(now, 2), [0, 1]);
+    // They are due again long before the others have been.
+    for nth in [1, 0] {
+        assert_eq!(checks.finished(nth, Ok(()), now), None);
+    }
+    assert_eq!(checks.due(now + SECOND, 2), [2, 3]);
+    assert_eq!(checks.due(now + SECOND, 1), [4]);
+    let mut again = checks.due(now + SECOND, 2);
+    again.sort_unstable();
+    assert_eq!(again, [0, 1]);
 }
 
 #[test]
@@ -159,7 +198,7 @@ fn at_rest_nothing_runs_and_nothing_counts() {
     let mut checks = Checks::new(vec![live, rules("notify", Level::Ready, Target::Notify)], 1);
     checks.child_started(now);
     assert!(checks.told(1, true, None, now).is_some());
-    assert_eq!(checks.due(now), [0]);
+    assert_eq!(checks.due(now, usize::MAX), [0]);
     checks.rest();
     assert_eq!(checks.finished(0, bad(), now), None);
     assert_eq!(checks.told(1, false, bad().err(), now), None);
@@ -168,7 +207,7 @@ fn at_rest_nothing_runs_and_nothing_counts() {
     // Another child is another story.
     checks.child_started(now);
     assert!(checks.reports()[0].is_up && !checks.reports()[1].is_up);
-    assert!(checks.due(now).is_empty() && !checks.has_started());
+    assert!(checks.due(now, usize::MAX).is_empty() && !checks.has_started());
 }
 
 fn any_level() -> impl Strategy<Value = Level> {
@@ -232,7 +271,7 @@ proptest! {
             let before = checks.reports();
             let change = match step {
                 Step::Run => {
-                    for nth in checks.due(now) {
+                    for nth in checks.due(now, usize::MAX) {
                         prop_assert!(!std::mem::replace(&mut under_way[nth], true), "it piles up");
                         prop_assert!(is_asked(&rules[nth].target));
                         let level = rules[nth].level;
