@@ -172,6 +172,11 @@ fn verdicts(castoff: &Running, check: &str) -> Vec<(bool, String)> {
         .collect()
 }
 
+/// What is said of a notification-fd from the beginning.
+fn no_line_yet() -> (bool, String) {
+    (false, "a line feed has not come yet".to_owned())
+}
+
 #[track_caller]
 fn until_verdicts(castoff: &Running, check: &str, count: usize) -> Vec<(bool, String)> {
     wait_until(&format!("{check} has had {count} verdicts"), || {
@@ -264,7 +269,9 @@ in_both_places! {
             .iter().map(|event| event["state"].as_str().unwrap_or_default().to_owned()).collect();
         assert_eq!(told, ["ready", "reloading", "reloaded", "stopping"]);
         let because = "the child has said STOPPING=1".to_owned();
-        assert_eq!(verdicts(&child.castoff, "notify"), [(true, String::new()), (false, because)]);
+        let not_yet = (false, "READY=1 has not come yet".to_owned());
+        let expected = [not_yet, (true, String::new()), (false, because)];
+        assert_eq!(verdicts(&child.castoff, "notify"), expected);
         child.stops();
     }
 
@@ -686,7 +693,7 @@ in_both_places! {
         child.takes("fd:3=started\\n");
         child.until("/readyz", 200);
         child.castoff.until_serving();
-        assert_eq!(verdicts(&child.castoff, "ready-check"), [(true, String::new())]);
+        assert_eq!(verdicts(&child.castoff, "ready-check"), [no_line_yet(), (true, String::new())]);
         assert_eq!(child.status_of("/readyz/ready-check"), 200);
         child.stops();
     }
@@ -695,8 +702,8 @@ in_both_places! {
         for step in ["fd:3=nearly", "fd:3="] {
             let mut child = castoff(place).env("CASTOFF_READY_CHECK", "fd:3").converse();
             child.takes(step);
-            let verdicts = until_verdicts(&child.castoff, "ready-check", 1);
-            assert_eq!(verdicts, [(false, "closed without a line feed".to_owned())]);
+            let verdicts = until_verdicts(&child.castoff, "ready-check", 2);
+            assert_eq!(verdicts, [no_line_yet(), (false, "closed without a line feed".to_owned())]);
             assert_eq!(child.status_of("/readyz"), 503);
             child.stops();
         }
@@ -709,7 +716,7 @@ in_both_places! {
         assert_eq!(castoff.get("/livez").status, 200);
         castoff.signal(libc::SIGTERM);
         assert_eq!(castoff.code(), 128 + libc::SIGTERM);
-        assert_eq!(verdicts(&castoff, "ready-check"), []);
+        assert_eq!(verdicts(&castoff, "ready-check"), [no_line_yet()]);
     }
 
     fn who_writes_on_after_the_line_feed_lives(place) {
@@ -720,7 +727,7 @@ in_both_places! {
         // Not for ever, though: it is SIGPIPE then, or EPIPE.
         assert_ne!(castoff.stdout().wait_for_line("second"), "second 0");
         until(&castoff, "/readyz", 200);
-        assert_eq!(verdicts(&castoff, "ready-check"), [(true, String::new())]);
+        assert_eq!(verdicts(&castoff, "ready-check"), [no_line_yet(), (true, String::new())]);
     }
 
     fn each_child_has_a_pipe_of_its_own(place) {
