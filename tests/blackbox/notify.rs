@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{PipeWriter, Write};
+use std::os::fd::IntoRawFd;
 use std::os::linux::fs::MetadataExt;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -767,14 +768,11 @@ in_both_places! {
                 .env("CASTOFF_READY_CHECK", check)
                 .last(|| {
                     let null = fs::File::open("/dev/null")?;
-                    for number in [3, 5] {
+                    // By way of 99: onto itself `dup2` would leave it closed at exec.
+                    for (from, to) in [(null.into_raw_fd(), 99), (99, 3), (99, 5)] {
                         // SAFETY: numbers of a process that is about to exec.
-                        nix::errno::Errno::result(unsafe {
-                            libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&null), number)
-                        })?;
+                        nix::errno::Errno::result(unsafe { libc::dup2(from, to) })?;
                     }
-                    // Perhaps it is one of them.
-                    std::mem::forget(null);
                     Ok(())
                 })
                 .child(&example("print_env"), [""; 0])
