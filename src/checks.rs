@@ -8,11 +8,11 @@
 //! (`exec:`) is not among them.
 
 mod connect;
+mod driven;
 mod file;
 mod grpc;
 mod http;
 mod names;
-mod stream;
 
 use std::cell::Cell;
 use std::error::Error;

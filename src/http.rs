@@ -10,12 +10,12 @@ mod listen;
 mod route;
 mod statusz;
 mod streams;
-mod wire;
 
 pub(crate) use listen::{bind, bind_any};
 
 use crate::policy::status::{Status, Usage};
 use crate::policy::statusz::About;
+use crate::wire::Wire;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -34,7 +34,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
-use wire::Wire;
 
 /// More than all probes of a kubelet, a mesh and some scrapers have open at
 /// once; few enough for the memory they can take: 20 KiB each over HTTP/1, 40
@@ -161,7 +160,7 @@ impl Connections {
 
 /// Answers one client. How it ends is the client's affair and nobody else's.
 async fn converse<F: Fn() -> Usage + 'static>(stream: TcpStream, endpoints: Rc<Endpoints<F>>) {
-    match timeout(HEADER_TIMEOUT, Wire::open(stream)).await {
+    match timeout(HEADER_TIMEOUT, Wire::accepted(stream)).await {
         Ok(Ok((wire, true))) => converse_http2(wire, endpoints).await,
         Ok(Ok((wire, false))) => converse_http1(wire, endpoints).await,
         // It has gone, or says nothing.

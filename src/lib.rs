@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! main -> run -> config, log, http, probe, supervisor, system     who may import whom; nothing points back up
-//! supervisor -> policy, system, log, checks                http -> policy
-//! checks -> system::aside, policy (its nouns only)         probe -> config (its nouns only)
+//! supervisor -> policy, system, log, checks                http -> policy, wire
+//! checks -> system::aside, wire, policy (its nouns only)   probe -> config (its nouns only)
 //! config, system, log -> policy (its nouns only)           log -> system::stderr
 //! policy -> std without fs, env, net, process, thread, and without any clock
 //! ```
@@ -20,6 +20,7 @@ mod probe;
 mod run;
 mod supervisor;
 mod system;
+mod wire;
 
 /// Runs castoff with the arguments and environment of this process and returns
 /// its exit code. The caller must do nothing before, and exit with it after.

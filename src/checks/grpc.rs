@@ -13,10 +13,11 @@ use hyper::rt::Executor;
 use hyper::{Request, Response, StatusCode};
 use tokio::task::{AbortHandle, spawn_local};
 
+use super::driven::Driven;
 use super::names::Resolver;
-use super::stream::{Driven, Stream};
 use super::{BODY_BYTES_MAX, Stage, USER_AGENT, connect, hyper_reason, one_line};
 use crate::policy::checks::Place;
+use crate::wire::Wire;
 
 /// The names of `HealthCheckResponse.ServingStatus`, by number.
 const SERVING_STATUS: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
@@ -43,7 +44,7 @@ pub(super) async fn check(
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_header_list_size(HEADER_BYTES_MAX)
-        .handshake::<_, Full<Bytes>>(Stream::new(stream));
+        .handshake::<_, Full<Bytes>>(Wire::new(stream));
     let (mut sender, connection) = handshake.await.map_err(reason)?;
     let mut connection = Driven::new(connection);
     let response = connection.until(sender.send_request(request)).await.map_err(reason)?;

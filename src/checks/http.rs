@@ -12,10 +12,11 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::driven::Driven;
 use super::names::Resolver;
-use super::stream::{Driven, Stream};
 use super::{BODY_BYTES_MAX, Stage, USER_AGENT, connect, hyper_reason, one_line};
 use crate::policy::checks::{HttpTarget, Place};
+use crate::wire::Wire;
 use location::Next;
 
 /// As Go has it: the tenth redirect is not followed.
@@ -88,7 +89,7 @@ async fn ask(
         .title_case_headers(true)
         .max_header_size(HEADER_BYTES_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
-        .handshake(Stream::new(stream))
+        .handshake(Wire::new(stream))
         .await
         .map_err(reason)?;
     let mut connection = Driven::new(connection);

@@ -28,7 +28,7 @@ const PLACES: [(&str, &[&str]); 13] = [
     ("signal_hook_tokio", &["src/system"]),
     ("futures_core", &["src/system"]),
     ("socket2", &["src/http/listen.rs"]),
-    ("hyper", &["src/http", "src/checks"]),
+    ("hyper", &["src/http", "src/checks", "src/wire.rs"]),
     ("hyper_util", &["src/http", "src/checks"]),
     ("http_body_util", &["src/http", "src/checks"]),
     ("domain", &["src/checks/names"]),

@@ -1,8 +1,9 @@
-//! A connection as both protocols read and write it, from its first bytes on.
+//! A TCP connection as hyper reads and writes it, for the endpoints and the checks
+//! alike: one type, so that the code of both protocols is in the binary once.
 //!
-//! Owns which protocol a client speaks, and how much of what it sends is read in
-//! one turn of the loop. It never waits for more bytes than tell the protocol,
-//! and never writes several buffers at once.
+//! Owns which protocol a client speaks, and how much of what the other side sends
+//! is read in one turn of the loop. It never waits for more bytes than tell the
+//! protocol, and never writes several buffers at once.
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::io;
@@ -15,15 +16,15 @@ use tokio::net::TcpStream;
 /// PRI, so these four bytes are enough.
 const PREFACE: &[u8; 4] = b"PRI ";
 
-/// What is read of a connection in one turn of the loop. A request has some
-/// hundred bytes; but a client that sends without end would be read from without
-/// end, and HTTP/2 packs fifty requests into a kilobyte.
+/// What is read of a connection in one turn of the loop. A request, and most
+/// answers, have some hundred bytes; but whoever sends without end would be read
+/// from without end, and HTTP/2 packs fifty requests into a kilobyte.
 const TURN_BYTES_MAX: usize = 1024;
 
 /// `writev` cannot be told not to raise SIGPIPE, `send` is (std, mio). A
 /// SIGPIPE of our own would be forwarded to the child. So this offers only
 /// what ends as `send`: `is_write_vectored` is left at no.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     /// What was read to find out the protocol, and nobody else has read yet.
     seen: Vec<u8>,
     /// Something was read in this turn, and the rest waits for the next.
@@ -32,9 +33,14 @@ pub(super) struct Wire {
 }
 
 impl Wire {
+    /// A connection of our own, whose protocol is ours to choose.
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self { seen: Vec::new(), has_read: false, stream }
+    }
+
     /// Waits for the first bytes and tells whether they are those of HTTP/2.
     /// Whoever ends early, or begins with anything else, is left to HTTP/1.
-    pub(super) async fn open(stream: TcpStream) -> io::Result<(Self, bool)> {
+    pub(crate) async fn accepted(stream: TcpStream) -> io::Result<(Self, bool)> {
         let mut bytes = [0; PREFACE.len()];
         let mut length = 0;
         loop {
@@ -48,8 +54,7 @@ impl Wire {
             let seen = bytes.get(..length).unwrap_or_default();
             if count == 0 || seen == PREFACE || !PREFACE.starts_with(seen) {
                 let is_http2 = seen == PREFACE;
-                let wire = Self { seen: seen.to_vec(), has_read: false, stream };
-                return Ok((wire, is_http2));
+                return Ok((Self { seen: seen.to_vec(), ..Self::new(stream) }, is_http2));
             }
         }
     }
