@@ -96,7 +96,7 @@ enum Failure {
     Loop(io::Error),
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
-    #[error("cannot open a socket for the child's notifications: {0}")]
+    #[error("cannot listen to the child: {0}")]
     Notify(io::Error),
 }
 

@@ -8,9 +8,10 @@
 mod dns;
 mod hosts;
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -84,12 +85,15 @@ fn is_localhost(name: &str) -> bool {
 
 /// The beginning of a file, if it is one.
 fn text_of(path: &Path) -> io::Result<String> {
+    /// Of every architecture but MIPS, SPARC, Alpha and PA-RISC.
+    const O_NONBLOCK: i32 = 0o4000;
     // To open a FIFO would wait for its other end.
-    if !path.metadata()?.is_file() {
+    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -91,32 +91,44 @@ pub(crate) enum Verdict {
 }
 
 /// The verdict of a check changed, or is known for the first time. `level_of` is
-/// its level, for `level` is that of the line; `reason` is the true one, which no
-/// endpoint tells.
+/// its level, for `level` is that of the line; `target` holds neither a query nor
+/// arguments; `reason` is the true one. No endpoint tells these two.
 pub(crate) fn check_changed(
     check: &str,
     level_of: &'static str,
+    target: &str,
     verdict: Verdict,
     reason: Option<&str>,
 ) {
     const EVENT: &str = "check_changed";
+    let target = &*shortened(target);
     match verdict {
         Verdict::Passes => {
-            info!(event = EVENT, check, level_of, ok = true, reason, "check passes");
+            info!(event = EVENT, check, level_of, target, ok = true, reason, "check passes");
         }
         Verdict::Fails => {
-            warn!(event = EVENT, check, level_of, ok = false, reason, "check fails");
+            warn!(event = EVENT, check, level_of, target, ok = false, reason, "check fails");
         }
         Verdict::HasNotPassed => {
-            info!(event = EVENT, check, level_of, ok = false, reason, "check does not pass yet");
+            info!(
+                event = EVENT,
+                check,
+                level_of,
+                target,
+                ok = false,
+                reason,
+                "check does not pass yet"
+            );
         }
     }
 }
 
 /// A check that the start of the child waits for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pending<'a> {
     pub(crate) check: &'a str,
+    /// As in `check_changed`.
+    pub(crate) target: String,
     /// Why it failed last; `None`: it has not been run to its end.
     pub(crate) reason: Option<&'a str>,
 }
@@ -124,9 +136,10 @@ pub(crate) struct Pending<'a> {
 /// The child is not started before all of `pending` pass, of which those are
 /// told that fit into a line; after `timeout` castoff gives up.
 pub(crate) fn waiting_for(pending: &[Pending<'_>], elapsed: Duration, timeout: Duration) {
-    let entry = |Pending { check, reason }: &Pending<'_>| {
-        let (check, reason) = (Value::from(*check), Value::from(reason.map(shortened)));
-        format!(r#"{{"check":{check},"reason":{reason}}}"#)
+    let entry = |Pending { check, target, reason }: &Pending<'_>| {
+        let (check, target) = (Value::from(*check), Value::from(shortened(target)));
+        let reason = Value::from(reason.map(shortened));
+        format!(r#"{{"check":{check},"target":{target},"reason":{reason}}}"#)
     };
     let list = list_of(pending.iter().map(entry));
     info!(

@@ -17,13 +17,13 @@ use crate::policy::checks::Target;
 use crate::policy::notify::{Forwarding, child_variables, outer_watchdog};
 use crate::supervisor::Notify;
 use crate::system::notify::{Access, CANDIDATES, Forwarder, NotifySocket};
-use crate::system::{environment, subreaper};
+use crate::system::{descriptors, environment, subreaper};
 
 /// Opens what the settings ask for, and gives the child its variables. Needs the
 /// context of a runtime.
 ///
 /// # Errors
-/// The socket cannot be opened.
+/// The socket cannot be opened, or the child can have no descriptor of that number.
 pub(super) fn open(config: &Config, environment: &mut Vec<CString>) -> io::Result<Notify> {
     let mut targets = config.checks.iter().map(|check| &check.target);
     let watchdog = targets.clone().find_map(|target| match target {
@@ -34,6 +34,13 @@ pub(super) fn open(config: &Config, environment: &mut Vec<CString>) -> io::Resul
         Target::Descriptor(number) => Some(*number),
         _ => None,
     });
+    if let Some(number) = descriptor
+        && u64::from(number.unsigned_abs()) >= descriptors::limit()
+    {
+        let limit = descriptors::limit();
+        let text = format!("fd:{number} needs a limit of descriptors (ulimit -n) above {limit}");
+        return Err(io::Error::other(text));
+    }
     let proc_root = config.proc_root.clone();
     if !config.gives_notify_socket() {
         return Ok(Notify::new(None, descriptor, None, None, proc_root));

@@ -282,12 +282,8 @@ impl Checks {
 
     /// Why the start was given up.
     pub(super) fn wait_failure(&self) -> String {
-        let label = |name: &str| {
-            let is_it = |(_, rules): &(usize, &CheckRules)| rules.name == name;
-            self.rules.all().find(is_it).map(|(_, rules)| rules.target.label()).unwrap_or_default()
-        };
-        let pending = self.rules.pending().map(|(name, reason)| {
-            format!("{} ({})", label(name), reason.unwrap_or("no answer yet"))
+        let pending = self.rules.pending().map(|(rules, reason)| {
+            format!("{} ({})", rules.target.label(), reason.unwrap_or("no answer yet"))
         });
         let limit = text_of(self.wait_timeout);
         let pending = pending.collect::<Vec<_>>().join(", ");
@@ -298,9 +294,12 @@ impl Checks {
         if self.next_word_at.is_some_and(|at| now >= at) {
             self.next_word_at = Some(now + WAIT_WORD_INTERVAL);
             let waited = now.saturating_duration_since(self.waiting_since);
-            let pending = self.rules.pending();
-            let pending: Vec<_> =
-                pending.map(|(check, reason)| events::Pending { check, reason }).collect();
+            let pending = self.rules.pending().map(|(rules, reason)| events::Pending {
+                check: &rules.name,
+                target: rules.target.label(),
+                reason,
+            });
+            let pending: Vec<_> = pending.collect();
             events::waiting_for(&pending, waited, self.wait_timeout);
         }
     }
@@ -325,6 +324,9 @@ impl Supervisor {
         let now = Instant::now();
         self.checks.rest();
         match wanted {
+            Checked::Nothing if self.lifecycle.stop_requested_at().is_none() => {
+                self.checks.rules.child_ended(now);
+            }
             Checked::Nothing => {}
             Checked::Start => {
                 self.checks.waiting_since = now;
@@ -389,13 +391,13 @@ impl Supervisor {
     }
 
     fn check_noted(&mut self, change: Option<Change>) {
-        if let Some(Change { check, level, is_up, is_new, reason }) = change {
+        if let Some(Change { check, level, target, is_up, is_new, reason }) = change {
             let verdict = match (is_up, is_new) {
                 (true, _) => events::Verdict::Passes,
                 (false, true) => events::Verdict::Fails,
                 (false, false) => events::Verdict::HasNotPassed,
             };
-            events::check_changed(&check, level.as_str(), verdict, reason.as_deref());
+            events::check_changed(&check, level.as_str(), &target, verdict, reason.as_deref());
         }
         self.publish_checks();
         if self.checks.checked == Checked::Start && self.checks.rules.may_start() {

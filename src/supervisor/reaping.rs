@@ -51,7 +51,8 @@ impl Supervisor {
         }
         let is_last = left == Left::Nobody;
         // The child first: whoever else has ended with it must not have it told.
-        own.sort_by_key(|(pid, _)| !self.is_child(*pid));
+        // A hook comes last: it may be what castoff's own end waits for.
+        own.sort_by_key(|(pid, _)| (!self.is_child(*pid), self.hooks.is(*pid)));
         for (nth, (pid, change)) in own.iter().enumerate() {
             // Of two that have ended only the second can be the last.
             let is_last = is_last && nth + 1 == own.len();

@@ -438,6 +438,23 @@ in_both_places! {
         castoff.until_status("/readyz", 200);
     }
 
+    fn between_two_children_castoff_is_live(place) {
+        let scratch = Scratch::new();
+        let (alive, go) = (scratch.path("alive"), scratch.path("go"));
+        let castoff = castoff(place)
+            .env("CASTOFF_RESTART", "always")
+            .env("CASTOFF_RESTART_MIN", "10m")
+            .env("CASTOFF_RESTART_MAX", "20m")
+            .env("CASTOFF_LIVE_CHECK", exists(&alive))
+            .script(&format!("until [ -e {go} ]; do sleep 0.01; done"))
+            .start();
+        castoff.until_status("/livez", 503);
+        give(&go);
+        castoff.log().wait_for_event("restart_scheduled");
+        castoff.until_status("/livez", 200);
+        assert_eq!(castoff.get("/readyz").status, 503);
+    }
+
     fn servers_that_never_answer_hold_up_neither_signals_nor_the_deadline(place) {
         let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = silent.local_addr().expect("its address").port();

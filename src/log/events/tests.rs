@@ -403,25 +403,33 @@ fn what_castoff_coped_with() {
 #[test]
 fn a_check_that_changes_tells_its_true_reason() {
     assert_line(
-        || check_changed("database", "ready", Verdict::Fails, Some("refused by 10.0.0.7:5432")),
+        || {
+            check_changed(
+                "database",
+                "ready",
+                "tcp://db:1",
+                Verdict::Fails,
+                Some("refused by 10.0.0.7:5432"),
+            )
+        },
         concat!(
             r#""level":"WARN","msg":"check fails","event":"check_changed","#,
-            r#""check":"database","level_of":"ready","ok":false,"#,
+            r#""check":"database","level_of":"ready","target":"tcp://db:1","ok":false,"#,
             r#""reason":"refused by 10.0.0.7:5432"}"#
         ),
     );
     assert_line(
-        || check_changed("turns", "live", Verdict::Passes, None),
+        || check_changed("turns", "live", "listen:80", Verdict::Passes, None),
         concat!(
             r#""level":"INFO","msg":"check passes","event":"check_changed","#,
-            r#""check":"turns","level_of":"live","ok":true}"#
+            r#""check":"turns","level_of":"live","target":"listen:80","ok":true}"#
         ),
     );
     assert_line(
-        || check_changed("turns", "ready", Verdict::HasNotPassed, Some("refused")),
+        || check_changed("turns", "ready", "listen:80", Verdict::HasNotPassed, Some("refused")),
         concat!(
             r#""level":"INFO","msg":"check does not pass yet","event":"check_changed","#,
-            r#""check":"turns","level_of":"ready","ok":false,"reason":"refused"}"#
+            r#""check":"turns","level_of":"ready","target":"listen:80","ok":false,"reason":"refused"}"#
         ),
     );
 }
@@ -429,15 +437,19 @@ fn a_check_that_changes_tells_its_true_reason() {
 #[test]
 fn a_start_that_waits_says_for_what() {
     let pending = [
-        Pending { check: "wait-for-1", reason: Some("no such host: \"db\"") },
-        Pending { check: "wait-for-2", reason: None },
+        Pending {
+            check: "wait-for-1",
+            target: "unix:///x".to_owned(),
+            reason: Some("no such host: \"db\""),
+        },
+        Pending { check: "wait-for-2", target: "fd:3".to_owned(), reason: None },
     ];
     assert_line(
         || waiting_for(&pending, Duration::from_secs(5), Duration::from_secs(60)),
         concat!(
             r#""level":"INFO","msg":"start waits for checks","event":"waiting_for","count":2,"#,
-            r#""list":[{"check":"wait-for-1","reason":"no such host: \"db\""},"#,
-            r#"{"check":"wait-for-2","reason":null}],"elapsed_ms":5000,"timeout_ms":60000}"#
+            r#""list":[{"check":"wait-for-1","target":"unix:///x","reason":"no such host: \"db\""},"#,
+            r#"{"check":"wait-for-2","target":"fd:3","reason":null}],"elapsed_ms":5000,"timeout_ms":60000}"#
         ),
     );
     assert_line(
@@ -452,7 +464,8 @@ fn a_start_that_waits_says_for_what() {
 #[test]
 fn many_checks_with_long_reasons_fit_into_a_line() {
     let reason = "\u{1}".repeat(5000);
-    let pending = vec![Pending { check: "wait-for-1", reason: Some(&reason) }; 100];
+    let pending =
+        vec![Pending { check: "wait-for-1", target: String::new(), reason: Some(&reason) }; 100];
     let [line] = lines_of(|| waiting_for(&pending, Duration::ZERO, Duration::from_secs(60)))
         .try_into()
         .unwrap();

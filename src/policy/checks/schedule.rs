@@ -13,6 +13,9 @@ use crate::policy::dice::Dice;
 /// up to its period: a program that is ready should not wait to be noticed.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 
+/// While nothing else happens, what the start waits for is asked this often.
+const WAIT_RETRY: Duration = Duration::from_secs(1);
+
 /// Between the end of a run and the next one, whatever the period: a check that
 /// follows itself at once would leave the loop no rest.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -72,6 +75,8 @@ struct Check {
 pub(crate) struct Change {
     pub(crate) check: String,
     pub(crate) level: Level,
+    /// See `Target::label`.
+    pub(crate) target: String,
     pub(crate) is_up: bool,
     /// The verdict was another one before.
     pub(crate) is_new: bool,
@@ -106,6 +111,15 @@ impl Checks {
         for check in &mut self.checks {
             check.next_at = None;
             check.begun_at = None;
+        }
+    }
+
+    /// The child has ended, and may be started again: what was known of it is no
+    /// reason to take castoff for dead meanwhile.
+    pub(crate) fn child_ended(&mut self, now: Instant) {
+        self.rest();
+        for check in self.checks.iter_mut().filter(|check| check.rules.level == Level::Live) {
+            check.reset(now);
         }
     }
 
@@ -198,9 +212,9 @@ impl Checks {
     }
 
     /// What the start still waits for, with the last reason of each.
-    pub(crate) fn pending(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+    pub(crate) fn pending(&self) -> impl Iterator<Item = (&CheckRules, Option<&str>)> {
         let pending = self.at(&[Level::Wait]).filter(|check| !check.is_up);
-        pending.map(|check| (&*check.rules.name, check.reason.as_deref()))
+        pending.map(|check| (&check.rules, check.reason.as_deref()))
     }
 
     pub(crate) fn reports(&self) -> Vec<CheckReport> {
@@ -322,6 +336,7 @@ impl Check {
         Change {
             check: self.rules.name.clone(),
             level: self.rules.level,
+            target: self.rules.target.label(),
             is_up: self.is_up,
             is_new,
             reason: self.reason.clone(),
@@ -336,7 +351,8 @@ impl Check {
             return (begun_at + varied(period)).max(now + PAUSE);
         }
         let doubled = 2_u32.saturating_pow(self.retries.saturating_sub(1));
-        now + varied(FIRST_RETRY.saturating_mul(doubled).min(period)).max(PAUSE)
+        let longest = if self.rules.level == Level::Wait { period.min(WAIT_RETRY) } else { period };
+        now + varied(FIRST_RETRY.saturating_mul(doubled).min(longest)).max(PAUSE)
     }
 }
 

@@ -210,6 +210,36 @@ fn at_rest_nothing_runs_and_nothing_counts() {
     assert!(checks.due(now, usize::MAX).is_empty() && !checks.has_started());
 }
 
+#[test]
+fn what_the_start_waits_for_is_asked_every_second() {
+    let mut now = Instant::now();
+    let mut checks = Checks::new(vec![listen("wait", Level::Wait)], 7);
+    checks.wait(now);
+    for _ in 0..20 {
+        let at = checks.next_deadline().expect("it goes on");
+        assert!(at - now <= SECOND * 11 / 10);
+        now = at;
+        assert_eq!(checks.due(now, usize::MAX), [0]);
+        let _ = checks.finished(0, bad(), now);
+    }
+}
+
+#[test]
+fn between_two_children_nobody_is_taken_for_dead() {
+    let now = Instant::now();
+    let failing = |level| CheckRules { failures: 1, ..listen("x", level) };
+    let mut checks = Checks::new(vec![failing(Level::Live), failing(Level::Ready)], 1);
+    checks.child_started(now);
+    assert_eq!(checks.due(now, usize::MAX), [0, 1]);
+    for nth in [0, 1] {
+        assert!(checks.finished(nth, bad(), now).is_some());
+    }
+    checks.child_ended(now);
+    let is_up: Vec<_> = checks.reports().iter().map(|report| report.is_up).collect();
+    assert_eq!(is_up, [true, false]);
+    assert!(checks.next_deadline().is_none());
+}
+
 fn any_level() -> impl Strategy<Value = Level> {
     prop_oneof![
         Just(Level::Live),
