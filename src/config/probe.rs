@@ -202,7 +202,8 @@ fn of_settings(env: &[(OsString, OsString)]) -> Result<Vec<SocketAddr>, ProbeErr
 }
 
 fn of_setting(given: &Given<'_>) -> Result<Vec<SocketAddr>, ProbeError> {
-    let listen = given.text.as_deref().and_then(Listen::parse).ok_or_else(|| given.refused())?;
+    let listen =
+        given.text.as_deref().and_then(Listen::parse).ok_or_else(|| given.refused(None))?;
     let name = || given.origin.given(given.setting, &listen.to_toml());
     addresses(listen, name)
 }

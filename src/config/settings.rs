@@ -52,6 +52,9 @@ fn is_short_name(name: &str) -> bool {
     [DEPENDS_ON, WAIT_FOR].iter().any(|start| name.starts_with(start))
 }
 
+/// Characters of a value that an error shows.
+const SHOWN: usize = 80;
+
 /// The column of `--print-config` beyond which origins are not aligned.
 const WIDEST: usize = 50;
 
@@ -114,10 +117,14 @@ pub(super) struct Given<'a> {
 
 impl Given<'_> {
     /// The error for a value that is not what the setting expects.
-    pub(super) fn refused(&self) -> ConfigError {
-        let value = match (self.source, &self.text) {
-            (Some(source), _) => source.to_owned(),
-            (None, text) => format!("{:?}", text.as_deref().unwrap_or_default()),
+    /// Of a long list only the `culprit`, where it is known.
+    pub(super) fn refused(&self, culprit: Option<String>) -> ConfigError {
+        let value = match (culprit, self.source, &self.text) {
+            (Some(culprit), _, Some(text)) if text.len() > SHOWN => {
+                format!("...{culprit}...")
+            }
+            (_, Some(source), _) => source.to_owned(),
+            (_, None, text) => format!("{:?}", text.as_deref().unwrap_or_default()),
         };
         let given = self.origin.given(self.setting, &shortened(&value));
         ConfigError::Value { given, expected: self.setting.expected }
@@ -148,6 +155,8 @@ impl<T> Sourced<T> {
 trait Slot {
     /// False when the text is no such value.
     fn set(&mut self, text: &OsStr, origin: &Origin) -> bool;
+    /// See `Value::culprit`.
+    fn culprit(&self, text: &OsStr) -> Option<String>;
     /// As TOML, with the origin apart.
     fn print(&self, setting: &Setting) -> (String, String);
 }
@@ -157,6 +166,10 @@ impl<T: Value> Slot for Sourced<T> {
         let Some(value) = T::parse(text) else { return false };
         *self = Self { value, origin: origin.clone(), adjusted_by: None };
         true
+    }
+
+    fn culprit(&self, text: &OsStr) -> Option<String> {
+        T::culprit(text)
     }
 
     fn print(&self, setting: &Setting) -> (String, String) {
@@ -328,7 +341,8 @@ impl Settings {
         let key = given.setting.key;
         let text = given.text.as_deref();
         if !text.is_some_and(|text| self.slot(key).set(text, &given.origin)) {
-            errors.push(given.refused());
+            let culprit = text.and_then(|text| self.slot(key).culprit(text));
+            errors.push(given.refused(culprit));
             self.refused.push(key);
         }
     }
@@ -574,10 +588,9 @@ impl Settings {
 
 /// One line, and not the whole of a file that was named by mistake.
 pub(super) fn shortened(value: &str) -> String {
-    const LONGEST: usize = 80;
     let line = value.lines().next().unwrap_or_default();
-    if line.len() == value.len() && value.chars().count() <= LONGEST {
+    if line.len() == value.len() && value.chars().count() <= SHOWN {
         return value.to_owned();
     }
-    line.chars().take(LONGEST).chain("...".chars()).collect()
+    line.chars().take(SHOWN).chain("...".chars()).collect()
 }

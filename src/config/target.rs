@@ -77,29 +77,38 @@ pub(super) fn is_announcement(target: &Target) -> bool {
 
 impl Value for Targets {
     fn parse(text: &OsStr) -> Option<Self> {
-        let bytes = text.as_bytes();
-        let mut targets = Vec::new();
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let end = rest
-                .iter()
-                .enumerate()
-                .find(|(at, byte)| **byte == b',' && begins_target(rest.get(at + 1..)))
-                .map_or(rest.len(), |(at, _)| at);
-            let (first, after) = rest.split_at_checked(end)?;
-            let target = target(OsStr::from_bytes(first.trim_ascii()))?;
-            if is_announcement(&target) || matches!(target, Target::Listen(_)) {
-                return None;
-            }
-            targets.push(target);
-            rest = after.strip_prefix(b",").unwrap_or_default();
-        }
-        Some(Self(targets))
+        elements(text).map(of_others).collect::<Option<_>>().map(Self)
+    }
+
+    fn culprit(text: &OsStr) -> Option<String> {
+        let refused = elements(text).find(|element| of_others(element).is_none())?;
+        Some(refused.to_string_lossy().into_owned())
     }
 
     fn to_toml(&self) -> String {
         toml_array(self.0.iter().map(target_text))
     }
+}
+
+/// The parts of a list, without the spaces around them. An empty list has none.
+fn elements(text: &OsStr) -> impl Iterator<Item = &OsStr> {
+    let mut rest = Some(text.as_bytes()).filter(|bytes| !bytes.is_empty());
+    std::iter::from_fn(move || {
+        let bytes = rest.take()?;
+        let is_end =
+            |at: &usize| bytes.get(*at) == Some(&b',') && begins_target(bytes.get(at + 1..));
+        let end = (0..bytes.len()).find(is_end).unwrap_or(bytes.len());
+        let (first, after) = bytes.split_at_checked(end)?;
+        rest = after.strip_prefix(b",");
+        Some(OsStr::from_bytes(first.trim_ascii()))
+    })
+}
+
+/// A target that is not about the child.
+fn of_others(text: &OsStr) -> Option<Target> {
+    let is_of_child =
+        |target: &Target| is_announcement(target) || matches!(target, Target::Listen(_));
+    target(text).filter(|target| !is_of_child(target))
 }
 
 fn begins_target(text: Option<&[u8]>) -> bool {

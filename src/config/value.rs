@@ -34,6 +34,11 @@ pub(super) const WATCHDOG: &str = "off or a duration above 0 such as 30s or 1m30
 pub(super) trait Value: Sized {
     fn parse(text: &OsStr) -> Option<Self>;
 
+    /// The part of a refused list that is to blame, where that is known.
+    fn culprit(_text: &OsStr) -> Option<String> {
+        None
+    }
+
     /// As a TOML value.
     fn to_toml(&self) -> String;
 }

@@ -410,6 +410,13 @@ fn every_error_of_a_check_has_its_text() {
         let expected = format!("castoff: {}", expected.replace("PATH", file.path()));
         assert_eq!(errors(&["--config", file.path(), "serve"], &[]), expected, "{content}");
     }
+    let long = "tcp://a-rather-long-name-of-a-database.and-its-namespace:5432,htp://x";
+    assert_eq!(
+        errors(&["serve"], &[("CASTOFF_WAIT_FOR", &format!("tcp://c:1,{long},tcp://b:1"))]),
+        "castoff: cannot use CASTOFF_WAIT_FOR=...tcp://a-rather-long-name-of-a-database.\
+         and-its-namespace:5432,htp://x...: expected checks such as tcp://host:80, \
+         http://host:80/path, unix:///path, exec:COMMAND, file:///path or grpc://host:80/service"
+    );
     for (name, value, expected) in [
         ("CASTOFF_READY_CHECK", "db:1", TARGET),
         (
