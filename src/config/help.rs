@@ -25,6 +25,13 @@ file. CASTOFF_X_FILE gives CASTOFF_X from a file. Empty means unset. Durations:
 500ms, 5s, 1m30s, units us, ms, s, m, h; a bare integer is seconds. Lists are
 separated by commas, in TOML also arrays. A HOOK is a command, split as a shell
 does but run by none, in TOML also an array.
+
+A CHECK is tcp://HOST:PORT, http://HOST:PORT/PATH, grpc://HOST:PORT/SERVICE,
+unix:///PATH, exec:COMMAND, file:///PATH, file:///PATH?max_age=30s,
+listen:PORT (the child's processes listen there), notify (sd_notify) or fd:3
+(s6). [[check]] tables in the TOML file give any number of them, with the keys
+name, level (live, ready, startup), target, period, timeout, failures,
+successes and headers.
 ";
 
 const END: &str = "
