@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::support::http::Client;
 use crate::support::lines::Lines;
-use crate::support::network::{can_have_one, own_network, within};
+use crate::support::network::{Network, can_have_one, own_network, within};
 use crate::support::{
     Castoff, Ended, Place, Running, Scratch, example, in_both_places, probe, process, wait_until,
 };
@@ -367,11 +367,11 @@ in_both_places! {
         if !can_have_one() { return }
         let site = castoff(place, "0", LONG, "500ms").alone();
         let other = Neighbour::beside(&site, "127.0.0.1:0");
-        let (pid, address) = (site.castoff.pid, other.address);
+        let (network, address) = (Network::of(site.castoff.pid), other.address);
         let mut stream = site.connect_to(address);
         stream.ask("/stream?60000&20");
         let requests = Repeated::every(ms(20), move || {
-            within(pid, || Client::new(address)).get("/");
+            network.within(|| Client::new(address)).get("/");
         });
         site.stop();
         site.drained().in_good_time();

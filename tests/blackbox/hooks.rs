@@ -539,7 +539,10 @@ in_both_places! {
                 unsafe {
                     libc::signal(libc::SIGHUP, libc::SIG_IGN);
                     libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-                    Errno::result(libc::dup2(raw, 7))?;
+                    // By way of 99: onto itself `dup2` would leave it closed at exec.
+                    Errno::result(libc::dup2(raw, 99))?;
+                    Errno::result(libc::dup2(99, 7))?;
+                    Errno::result(libc::close(99))?;
                 }
                 let mask = nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGUSR2);
                 Ok(mask.thread_block()?)

@@ -42,19 +42,33 @@ pub(crate) fn can_have_one() -> bool {
     true
 }
 
-/// Does something in the network of that process. What is opened there stays
-/// there, whoever uses it later; so do processes.
+/// The network of a process, also once that has ended.
+pub(crate) struct Network(File);
+
+impl Network {
+    #[track_caller]
+    pub(crate) fn of(pid: i32) -> Self {
+        Self(File::open(format!("/proc/{pid}/ns/net")).expect("it runs"))
+    }
+
+    /// Does something there. What is opened there stays there, whoever uses
+    /// it later; so do processes.
+    pub(crate) fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                setns(&self.0, CloneFlags::CLONE_NEWNET).expect("its network");
+                act()
+            });
+            match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+}
+
+/// Does something in the network of that process.
 #[track_caller]
 pub(crate) fn within<T: Send>(pid: i32, act: impl FnOnce() -> T + Send) -> T {
-    let network = File::open(format!("/proc/{pid}/ns/net")).expect("it runs");
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            setns(network, CloneFlags::CLONE_NEWNET).expect("its network");
-            act()
-        });
-        match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
+    Network::of(pid).within(act)
 }
