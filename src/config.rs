@@ -22,15 +22,17 @@ use std::time::Duration;
 
 pub(crate) use error::ConfigErrors;
 pub(crate) use probe::{Asked, ProbeInvocation, Question, load as load_probe};
-pub(crate) use value::{DEFAULT_PORT, Listen, LogLevel};
+pub(crate) use value::{DEFAULT_PORT, Listen, LogLevel, TerminationLog};
 
 use crate::policy::checks::{CheckRules, Target};
 use crate::policy::exit::ExitMap;
+use crate::policy::reaction::Reaction;
 use crate::policy::restart::RestartRules;
 use crate::policy::runtime_env::Sizing;
 use crate::policy::signal::{Rewrite, Signal};
 use crate::policy::stop_plan::{ReadinessOnStop, StopPlan, StopScope, StopSignal};
 use crate::policy::traffic::Ports;
+use crate::policy::user::UserSpec;
 use args::{CommandLine, Wanted};
 use error::ConfigError;
 use options::Key;
@@ -57,6 +59,12 @@ pub(crate) struct Config {
     pub(crate) stopped_exit_code: Option<u8>,
     pub(crate) hooks: Hooks,
     pub(crate) restart: RestartRules,
+    /// Whom the child runs as; `None`: as castoff.
+    pub(crate) user: Option<UserSpec>,
+    /// The child's working directory; `None`: castoff's.
+    pub(crate) workdir: Option<PathBuf>,
+    /// Their files become variables of the child.
+    pub(crate) env_dirs: Vec<PathBuf>,
     pub(crate) listen: Listen,
     /// The setting that says so, with its value, for errors.
     pub(crate) listen_name: String,
@@ -67,7 +75,10 @@ pub(crate) struct Config {
     pub(crate) sizing: Sizing,
     pub(crate) cgroup_root: PathBuf,
     pub(crate) proc_root: PathBuf,
+    /// What follows when a limit changes.
+    pub(crate) resize_action: Reaction,
     pub(crate) log_level: LogLevel,
+    pub(crate) termination_log: TerminationLog,
     /// Signals go to the child's process group (`-g`).
     pub(crate) signal_group: bool,
     /// What castoff gets when its own parent dies (`-p`).
@@ -206,6 +217,9 @@ fn assemble(settings: Settings, derived: Derived, line: CommandLine) -> Config {
             timeout: settings.hook_timeout.value.0,
         },
         restart: derived.restart,
+        user: settings.user.value.0,
+        workdir: settings.workdir.value.0,
+        env_dirs: settings.env_dir.value.0,
         checks: derived.checks,
         wait_timeout: settings.wait_timeout.value.0,
         listen_name,
@@ -217,7 +231,9 @@ fn assemble(settings: Settings, derived: Derived, line: CommandLine) -> Config {
         },
         cgroup_root: settings.cgroup_root.value,
         proc_root: settings.proc_root.value,
+        resize_action: settings.resize_action.value,
         log_level: settings.log_level.value,
+        termination_log: settings.termination_log.value,
         signal_group: line.signal_group,
         parent_death_signal: line.parent_death_signal,
         warn_on_orphans: line.warn_on_orphans,

@@ -208,7 +208,7 @@ mod tests {
             "CASTOFF_X_PORT_",
             "CASTOFF_X_PORTS",
             "CASTOFF_SERVICE_PORTS",
-            "CASTOFF_ENV_DIR",
+            "CASTOFF_ENV_PATH",
             "CASTOFF_X_NAME",
             "CASTOFF_EXPORT",
             "CASTOFF_CPUS_FILE",

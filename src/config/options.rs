@@ -5,7 +5,7 @@
 //! are made from these rows. It holds no values and parses none.
 
 use super::target::{LIVE_TARGET, OTHERS_TARGETS, TARGET};
-use super::value::{CHECK_COUNT, CHECK_TIME, POSITIVE, SWITCH, WATCHDOG};
+use super::value::{CHECK_COUNT, CHECK_TIME, POSITIVE, REACTION, SWITCH, WATCHDOG};
 
 /// A setting: its names are derived from `word`, as the `*_name` methods show.
 #[derive(Debug)]
@@ -48,6 +48,9 @@ pub(super) enum Key {
     RestartMin,
     RestartMax,
     RestartLimit,
+    User,
+    Workdir,
+    EnvDir,
     HealthListen,
     ReadyCheck,
     LiveCheck,
@@ -66,7 +69,9 @@ pub(super) enum Key {
     MemoryRatio,
     CgroupRoot,
     ProcRoot,
+    ResizeAction,
     LogLevel,
+    TerminationLog,
 }
 
 /// The TOML types that may give the value; a string always may.
@@ -89,7 +94,7 @@ const PATH: &str = "a path";
 const COMMAND: &str = "a command such as /bin/notify --name 'my app', each quote closed";
 
 /// Every setting, in the order of `--help`.
-pub(super) static SETTINGS: [Setting; 42] = [
+pub(super) static SETTINGS: [Setting; 47] = [
     Setting {
         key: Key::Config,
         word: "config",
@@ -318,6 +323,36 @@ pub(super) static SETTINGS: [Setting; 42] = [
                is no limit.",
     },
     Setting {
+        key: Key::User,
+        word: "user",
+        takes: "USER",
+        form: Form::Number,
+        default: "none",
+        expected: "a user such as 1000, 1000:1000, app or app:app",
+        help: "The child runs as this user: uid[:gid], or name[:group] of the image's /etc/passwd \
+               and /etc/group. Hooks and checks stay castoff's user.",
+    },
+    Setting {
+        key: Key::Workdir,
+        word: "workdir",
+        takes: "PATH",
+        form: Form::Text,
+        default: "none",
+        expected: PATH,
+        help: "The child's working directory. It must exist.",
+    },
+    Setting {
+        key: Key::EnvDir,
+        word: "env_dir",
+        takes: "PATH,...",
+        form: Form::List,
+        default: "none",
+        expected: "directories such as /etc/secrets,/etc/settings",
+        help: "Directories, such as mounted Secrets and ConfigMaps, whose files become variables \
+               of the child: the name of the file is that of the variable. One that is set \
+               already is not touched.",
+    },
+    Setting {
         key: Key::HealthListen,
         word: "health_listen",
         takes: "ADDRESS",
@@ -449,9 +484,12 @@ pub(super) static SETTINGS: [Setting; 42] = [
         takes: "PROFILE,...",
         form: Form::List,
         default: "default, which is go, openmp and python",
-        expected: "default, off or a list of go, openmp and python",
+        expected: "default, off or a list of default, go, openmp, python, java, node, web, julia \
+                   and malloc",
         help: "Runtimes whose variables are derived from the container's limits: default, off, or \
-               a list of profiles. A variable that is set is never touched.",
+               a list of profiles, of which java, node, web, julia and malloc must be named. A \
+               variable that is set is never touched, except that java and node add to what \
+               JAVA_TOOL_OPTIONS and NODE_OPTIONS say, unless that decides the same.",
     },
     Setting {
         key: Key::CpuRounding,
@@ -491,6 +529,17 @@ pub(super) static SETTINGS: [Setting; 42] = [
         help: "Where the files of processes are read; for tests and odd mounts.",
     },
     Setting {
+        key: Key::ResizeAction,
+        word: "resize_action",
+        takes: "ACTION",
+        form: Form::Text,
+        default: "log",
+        expected: REACTION,
+        help: "What follows when a limit changes while the child runs: log (nothing more), \
+               signal:SIGNAL to the child, exec:COMMAND, or restart, which stops the child in \
+               order and starts it again with the new values.",
+    },
+    Setting {
         key: Key::LogLevel,
         word: "log_level",
         takes: "LEVEL",
@@ -498,6 +547,16 @@ pub(super) static SETTINGS: [Setting; 42] = [
         default: "info",
         expected: "off, error, warn, info, debug or trace",
         help: "What castoff logs to stderr: off, error, warn, info, debug or trace.",
+    },
+    Setting {
+        key: Key::TerminationLog,
+        word: "termination_log",
+        takes: "PATH",
+        form: Form::Text,
+        default: "/dev/termination-log when it exists",
+        expected: "off or a path",
+        help: "File that says why, when the end was not a good one: castoff replaces what it \
+               holds, in place, by at most 4096 bytes. Or off.",
     },
 ];
 

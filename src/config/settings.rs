@@ -14,11 +14,13 @@ use super::error::ConfigError;
 use super::options::{Key, SETTINGS, Setting};
 use super::target::{LiveTarget, OneTarget, Targets, target_text};
 use super::value::{
-    CheckCount, Code, Command, Count, HangSignal, Listen, LogLevel, Positive, Profiles, Ratio,
-    StopOn, Switch, Value, Watchdog, duration_text, toml_string,
+    CheckCount, Code, Command, Count, HangSignal, Listen, LogLevel, OptionalPath, Paths, Positive,
+    Profiles, Ratio, StopOn, Switch, TerminationLog, User, Value, Watchdog, duration_text,
+    toml_string,
 };
 use crate::policy::checks::{CheckRules, Level, Target};
 use crate::policy::exit::ExitMap;
+use crate::policy::reaction::Reaction;
 use crate::policy::restart::{Restart, RestartRules};
 use crate::policy::runtime_env::{Profile, Rounding};
 use crate::policy::signal::{Rewrite, Signal};
@@ -207,6 +209,9 @@ pub(super) struct Settings {
     restart_min: Sourced<Positive>,
     restart_max: Sourced<Positive>,
     restart_limit: Sourced<Count>,
+    pub(super) user: Sourced<User>,
+    pub(super) workdir: Sourced<OptionalPath>,
+    pub(super) env_dir: Sourced<Paths>,
     pub(super) health_listen: Sourced<Listen>,
     ready_check: Sourced<OneTarget>,
     live_check: Sourced<LiveTarget>,
@@ -225,7 +230,9 @@ pub(super) struct Settings {
     pub(super) memory_ratio: Sourced<Ratio>,
     pub(super) cgroup_root: Sourced<PathBuf>,
     pub(super) proc_root: Sourced<PathBuf>,
+    pub(super) resize_action: Sourced<Reaction>,
     pub(super) log_level: Sourced<LogLevel>,
+    pub(super) termination_log: Sourced<TerminationLog>,
     /// The `[[check]]` tables of the file.
     tables: Vec<CheckTable>,
     /// What was refused: nothing follows from these values.
@@ -264,6 +271,9 @@ impl Settings {
             restart_min: Sourced::default(Positive(Duration::from_millis(500))),
             restart_max: Sourced::default(Positive(Duration::from_secs(30))),
             restart_limit: Sourced::default(Count(0)),
+            user: Sourced::default(User(None)),
+            workdir: Sourced::default(OptionalPath(None)),
+            env_dir: Sourced::default(Paths(Vec::new())),
             health_listen: Sourced::default(Listen::Default),
             ready_check: Sourced::default(OneTarget(None)),
             live_check: Sourced::default(LiveTarget(None)),
@@ -277,12 +287,14 @@ impl Settings {
             check_successes: Sourced::default(CheckCount(1)),
             notify: Sourced::default(Switch(false)),
             watchdog: Sourced::default(Watchdog(None)),
-            sizing: Sourced::default(Profiles(Profile::ALL.to_vec())),
+            sizing: Sourced::default(Profiles(Profile::DEFAULT.to_vec())),
             cpu_rounding: Sourced::default(Rounding::Auto),
             memory_ratio: Sourced::default(Ratio(0.9)),
             cgroup_root: Sourced::default("/sys/fs/cgroup".into()),
             proc_root: Sourced::default("/proc".into()),
+            resize_action: Sourced::default(Reaction::Log),
             log_level: Sourced::default(LogLevel::Info),
+            termination_log: Sourced::default(TerminationLog::Default),
             tables: Vec::new(),
             refused: Vec::new(),
         }
@@ -313,6 +325,9 @@ impl Settings {
             Key::RestartMin => &mut self.restart_min,
             Key::RestartMax => &mut self.restart_max,
             Key::RestartLimit => &mut self.restart_limit,
+            Key::User => &mut self.user,
+            Key::Workdir => &mut self.workdir,
+            Key::EnvDir => &mut self.env_dir,
             Key::HealthListen => &mut self.health_listen,
             Key::ReadyCheck => &mut self.ready_check,
             Key::LiveCheck => &mut self.live_check,
@@ -331,7 +346,9 @@ impl Settings {
             Key::MemoryRatio => &mut self.memory_ratio,
             Key::CgroupRoot => &mut self.cgroup_root,
             Key::ProcRoot => &mut self.proc_root,
+            Key::ResizeAction => &mut self.resize_action,
             Key::LogLevel => &mut self.log_level,
+            Key::TerminationLog => &mut self.termination_log,
         }
     }
 
@@ -575,6 +592,7 @@ impl Settings {
         match key {
             Key::Config => true,
             Key::HealthListen => self.health_listen.value == Listen::Default,
+            Key::TerminationLog => self.termination_log.value == TerminationLog::Default,
             _ => false,
         }
     }

@@ -87,16 +87,21 @@ fn without_anything_the_defaults_hold() {
                 max: s(30),
                 limit: 0,
             },
+            user: None,
+            workdir: None,
+            env_dirs: Vec::new(),
             listen: Listen::Default,
             listen_name: "CASTOFF_HEALTH_LISTEN=\":9911\" (default)".to_owned(),
             sizing: Sizing {
-                profiles: crate::policy::runtime_env::Profile::ALL.to_vec(),
+                profiles: crate::policy::runtime_env::Profile::DEFAULT.to_vec(),
                 rounding: crate::policy::runtime_env::Rounding::Auto,
                 memory_ratio: 0.9,
             },
             cgroup_root: "/sys/fs/cgroup".into(),
             proc_root: "/proc".into(),
+            resize_action: Reaction::Log,
             log_level: LogLevel::Info,
+            termination_log: TerminationLog::Default,
             signal_group: false,
             parent_death_signal: None,
             warn_on_orphans: false,
@@ -350,6 +355,9 @@ fn the_printed_configuration_names_every_origin() {
             ("restart_min = \"500ms\"", "default"),
             ("restart_max = \"30s\"", "default"),
             ("restart_limit = 0", "default"),
+            ("user = \"\"", "default"),
+            ("workdir = \"\"", "default"),
+            ("env_dir = []", "default"),
             ("# health_listen = \":9911\"", "default"),
             ("ready_check = \"\"", "default"),
             ("live_check = \"\"", "default"),
@@ -368,7 +376,9 @@ fn the_printed_configuration_names_every_origin() {
             ("memory_ratio = 0.5", &*format!("CASTOFF_MEMORY_RATIO_FILE={}", ratio.path())),
             ("cgroup_root = \"/sys/fs/cgroup\"", "default"),
             ("proc_root = \"/proc\"", "default"),
+            ("resize_action = \"log\"", "default"),
             ("log_level = \"info\"", "CASTOFF_LOG_LEVEL, -v"),
+            ("# termination_log = \"/dev/termination-log\"", "default"),
         ]
     );
 }
@@ -400,6 +410,11 @@ fn the_printed_configuration_is_accepted_and_means_the_same() {
         ("CASTOFF_RESTART", "always"),
         ("CASTOFF_RESTART_MIN", "30s"),
         ("CASTOFF_RESTART_LIMIT", "4294967295"),
+        ("CASTOFF_USER", "0:app"),
+        ("CASTOFF_WORKDIR", "/a b"),
+        ("CASTOFF_ENV_DIR", "/a, /b\n"),
+        ("CASTOFF_RESIZE_ACTION", "exec:/bin/a '' \"it's # here\""),
+        ("CASTOFF_TERMINATION_LOG", "OFF"),
     ];
     for env in [&[][..], &rich] {
         let first = printed(&["--print-config"], env);
@@ -421,7 +436,7 @@ fn every_setting_is_held_by_a_place_of_its_own() {
         match result {
             Ok(Invocation::Print(text)) => {
                 let value = match setting.form {
-                    options::Form::Command => "[\"\u{fffd}\"]",
+                    options::Form::Command | options::Form::List => "[\"\u{fffd}\"]",
                     _ => "\"\u{fffd}\"",
                 };
                 let line = format!("{} = {value}", setting.word);

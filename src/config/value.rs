@@ -12,11 +12,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::policy::exit::ExitMap;
+use crate::policy::reaction::Reaction;
 use crate::policy::restart::Restart;
 use crate::policy::runtime_env::{Profile, Rounding};
 use crate::policy::signal::{Rewrite, Signal};
 use crate::policy::stop_plan::{ReadinessOnStop, StopScope, StopSignal};
 use crate::policy::traffic::Ports;
+use crate::policy::user::UserSpec;
 
 /// The longest duration that is accepted: 30 days. Operators of databases do
 /// give a week of grace; beyond a month a number is in the wrong unit.
@@ -27,6 +29,8 @@ pub(super) const POSITIVE: &str = "a duration above 0 such as 5s, 500ms or 1m30s
 pub(super) const CHECK_TIME: &str = POSITIVE;
 pub(super) const CHECK_COUNT: &str = "a number from 1 to 1000";
 pub(super) const SWITCH: &str = "on or off";
+pub(super) const REACTION: &str =
+    "log, restart, a signal such as signal:SIGHUP, or a command such as exec:/bin/notify --all";
 pub(super) const WATCHDOG: &str = "off or a duration above 0 such as 30s or 1m30s, at most 720h";
 
 /// A kind of value. The caller knows what to expect and says so when `None`
@@ -109,6 +113,29 @@ pub(super) struct Switch(pub(super) bool);
 /// The interval of `watchdog`, if it is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Watchdog(pub(super) Option<Duration>);
+
+/// The user of `user`, if any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct User(pub(super) Option<UserSpec>);
+
+/// A path that need not be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OptionalPath(pub(super) Option<PathBuf>);
+
+/// The directories of `env_dir`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Paths(pub(super) Vec<PathBuf>);
+
+/// Where the reason of a bad end is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TerminationLog {
+    /// Nothing was set: Kubernetes' own file, where it exists.
+    Default,
+    /// This file.
+    Path(PathBuf),
+    /// Nowhere.
+    Off,
+}
 
 /// The number of `restart_limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +227,84 @@ impl Value for PathBuf {
 
     fn to_toml(&self) -> String {
         toml_string(&self.to_string_lossy())
+    }
+}
+
+impl Value for User {
+    fn parse(text: &OsStr) -> Option<Self> {
+        UserSpec::parse(text.to_str()?).map(|user| Self(Some(user)))
+    }
+
+    fn to_toml(&self) -> String {
+        // Empty means unset.
+        toml_string(&self.0.as_ref().map_or_else(String::new, UserSpec::to_string))
+    }
+}
+
+impl Value for OptionalPath {
+    fn parse(text: &OsStr) -> Option<Self> {
+        PathBuf::parse(text).map(|path| Self(Some(path)))
+    }
+
+    fn to_toml(&self) -> String {
+        self.0.clone().unwrap_or_default().to_toml()
+    }
+}
+
+impl Value for Paths {
+    fn parse(text: &OsStr) -> Option<Self> {
+        let paths = text.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let path = |path: &[u8]| (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)));
+        paths.map(path).collect::<Option<_>>().map(Self)
+    }
+
+    fn to_toml(&self) -> String {
+        toml_array(self.0.iter().map(|path| path.to_string_lossy().into_owned()))
+    }
+}
+
+impl Value for TerminationLog {
+    fn parse(text: &OsStr) -> Option<Self> {
+        let is_off = text.eq_ignore_ascii_case("off");
+        Some(if is_off { Self::Off } else { Self::Path(text.into()) })
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            Self::Default => toml_string("/dev/termination-log"),
+            Self::Path(path) => path.to_toml(),
+            Self::Off => toml_string("off"),
+        }
+    }
+}
+
+impl Value for Reaction {
+    fn parse(text: &OsStr) -> Option<Self> {
+        let after = |start: &str| text.as_bytes().strip_prefix(start.as_bytes());
+        if text.eq_ignore_ascii_case("log") {
+            return Some(Self::Log);
+        }
+        if text.eq_ignore_ascii_case("restart") {
+            return Some(Self::Restart);
+        }
+        if let Some(signal) = after("signal:") {
+            let signal = std::str::from_utf8(signal).ok()?.parse().ok()?;
+            return Some(Self::Signal(signal));
+        }
+        let Command(command) = Command::parse(OsStr::from_bytes(after("exec:")?))?;
+        command.map(Self::Exec)
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            Self::Log => toml_string("log"),
+            Self::Restart => toml_string("restart"),
+            Self::Signal(signal) => toml_string(&format!("signal:{signal}")),
+            Self::Exec(command) => {
+                let words = command.iter().map(|word| word.to_string_lossy());
+                toml_string(&format!("exec:{}", shell_words::join(words)))
+            }
+        }
     }
 }
 
@@ -430,7 +535,7 @@ impl Value for Listen {
 impl Value for Profiles {
     fn parse(text: &OsStr) -> Option<Self> {
         if text.eq_ignore_ascii_case("default") {
-            return Some(Self(Profile::ALL.to_vec()));
+            return Some(Self(Profile::DEFAULT.to_vec()));
         }
         if text.eq_ignore_ascii_case("off") {
             return Some(Self(Vec::new()));
@@ -438,9 +543,15 @@ impl Value for Profiles {
         let mut profiles = Vec::new();
         for element in elements(text)? {
             let is_named = |profile: &Profile| element.eq_ignore_ascii_case(profile.as_str());
-            let profile = Profile::ALL.into_iter().find(is_named)?;
-            if !profiles.contains(&profile) {
-                profiles.push(profile);
+            let named = if element.eq_ignore_ascii_case("default") {
+                Profile::DEFAULT.to_vec()
+            } else {
+                vec![Profile::ALL.into_iter().find(is_named)?]
+            };
+            for profile in named {
+                if !profiles.contains(&profile) {
+                    profiles.push(profile);
+                }
             }
         }
         Some(Self(profiles))
@@ -449,7 +560,7 @@ impl Value for Profiles {
     fn to_toml(&self) -> String {
         match self.0.as_slice() {
             [] => toml_string("off"),
-            all if *all == Profile::ALL => toml_string("default"),
+            all if *all == Profile::DEFAULT => toml_string("default"),
             some => toml_array(some.iter().map(|profile| profile.as_str().to_owned())),
         }
     }

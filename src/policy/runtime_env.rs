@@ -17,17 +17,43 @@ pub(crate) enum Profile {
     OpenMp,
     /// `PYTHON_CPU_COUNT`.
     Python,
+    /// `-XX:MaxRAMPercentage` in `JAVA_TOOL_OPTIONS`.
+    Java,
+    /// `--max-old-space-size` in `NODE_OPTIONS`.
+    Node,
+    /// `WEB_CONCURRENCY`.
+    Web,
+    /// `JULIA_NUM_THREADS`.
+    Julia,
+    /// `MALLOC_ARENA_MAX`.
+    Malloc,
 }
 
 impl Profile {
-    /// Every profile; together they are the default.
-    pub(crate) const ALL: [Self; 3] = [Self::Go, Self::OpenMp, Self::Python];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Go,
+        Self::OpenMp,
+        Self::Python,
+        Self::Java,
+        Self::Node,
+        Self::Web,
+        Self::Julia,
+        Self::Malloc,
+    ];
+
+    /// Those whose variables can break nobody's start.
+    pub(crate) const DEFAULT: [Self; 3] = [Self::Go, Self::OpenMp, Self::Python];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Go => "go",
             Self::OpenMp => "openmp",
             Self::Python => "python",
+            Self::Java => "java",
+            Self::Node => "node",
+            Self::Web => "web",
+            Self::Julia => "julia",
+            Self::Malloc => "malloc",
         }
     }
 }
@@ -67,7 +93,7 @@ pub(crate) struct Sizing {
 
 impl Default for Sizing {
     fn default() -> Self {
-        Self { profiles: Profile::ALL.to_vec(), rounding: Rounding::Auto, memory_ratio: 0.9 }
+        Self { profiles: Profile::DEFAULT.to_vec(), rounding: Rounding::Auto, memory_ratio: 0.9 }
     }
 }
 
@@ -133,6 +159,7 @@ pub(crate) fn exports(
                     add("PYTHON_CPU_COUNT", threads.to_string(), rule);
                 }
             }
+            Profile::Java | Profile::Node | Profile::Web | Profile::Julia | Profile::Malloc => {}
         }
     }
     exports

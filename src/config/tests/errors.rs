@@ -250,8 +250,7 @@ fn every_error_of_the_file_has_its_text() {
         ("drain_delay = ['5s']", format!("cannot use drain_delay = ['5s'] (PATH:1): {DURATION}")),
         (
             "sizing = false",
-            "cannot use sizing = false (PATH:1): expected default, off or a list of go, openmp \
-             and python"
+            "cannot use sizing = false (PATH:1): expected default, off or a list of default, go, openmp, python, java, node, web, julia and malloc"
                 .to_owned(),
         ),
         ("pre_stop = ['a', 5]", format!("cannot use pre_stop = ['a', 5] (PATH:1): {COMMAND}")),
@@ -321,12 +320,12 @@ fn all_errors_are_told_together() {
          castoff: cannot use CASTOFF_GRACE_PERIOD=\"1M\": {DURATION}\n\
          castoff: cannot use CASTOFF_LOG_LEVEL=\"loud\": expected off, error, warn, info, debug \
          or trace\n\
-         castoff: cannot use --sizing=\"java\": expected default, off or a list of go, openmp and \
-         python\n\
+         castoff: cannot use --sizing=\"perl\": expected default, off or a list of default, go, \
+         openmp, python, java, node, web, julia and malloc\n\
          castoff: cannot start: COMMAND is missing\n\
          hint: castoff [OPTIONS] [--] COMMAND [ARG...]"
     );
-    assert_eq!(errors(&["--nonsense", "--sizing=java", "--log-level", "warn"], &env), expected);
+    assert_eq!(errors(&["--nonsense", "--sizing=perl", "--log-level", "warn"], &env), expected);
 }
 
 #[test]
@@ -339,8 +338,8 @@ fn bytes_that_are_no_text_are_a_path_or_an_error() {
     let env = [("CASTOFF_SIZING".into(), odd)];
     assert_eq!(
         load(args(), &env).unwrap_err().to_string(),
-        "castoff: cannot use CASTOFF_SIZING=\"/\\xFF\": expected default, off or a list of go, \
-         openmp and python"
+        "castoff: cannot use CASTOFF_SIZING=\"/\\xFF\": expected default, off or a list of default, go, \
+         openmp, python, java, node, web, julia and malloc"
     );
 }
 

@@ -264,7 +264,9 @@ fn sizing_is_a_word_or_a_list() {
     assert_eq!(print("default").as_deref(), Some(r#""default""#));
     assert_eq!(print("off").as_deref(), Some(r#""off""#));
     assert_eq!(print("python, Go,go").as_deref(), Some(r#"["python", "go"]"#));
-    for text in ["java", "go,off", "default,go", "go,"] {
+    assert_eq!(print("java, default").as_deref(), Some(r#"["java", "go", "openmp", "python"]"#));
+    assert_eq!(print("default,go").as_deref(), Some(r#""default""#));
+    for text in ["perl", "go,off", "go,", "off,default"] {
         assert_eq!(print(text), None, "{text}");
     }
 }
@@ -302,4 +304,33 @@ fn each_v_is_one_level_more() {
     assert_eq!(LogLevel::Off.raised(2), LogLevel::Warn);
     assert_eq!(LogLevel::Info.raised(9), LogLevel::Trace);
     assert_eq!(LogLevel::Trace.raised(1), LogLevel::Trace);
+}
+
+#[test]
+fn a_reaction_is_a_word_a_signal_or_a_command() {
+    let print = |text| parse::<Reaction>(text).map(|reaction| reaction.to_toml());
+    for (text, expected) in [
+        ("LOG", "\"log\""),
+        ("restart", "\"restart\""),
+        ("signal:hup", "\"signal:SIGHUP\""),
+        ("exec:/bin/a 'b c'", "\"exec:/bin/a 'b c'\""),
+    ] {
+        assert_eq!(print(text).as_deref(), Some(expected), "{text}");
+    }
+    for text in ["", "signal:", "signal:none", "signal: HUP", "exec:", "exec:'a", "reload", "exec"]
+    {
+        assert_eq!(print(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_user_is_a_name_or_a_number_and_so_is_a_group() {
+    let print = |text| parse::<User>(text).map(|user| user.to_toml());
+    for text in ["0", "1000:1000", "app", "app:0", "65532:app", "www-data", "4294967294"] {
+        assert_eq!(print(text), Some(format!("\"{text}\"")), "{text}");
+    }
+    for text in ["", ":", "app:", ":app", "a:b:c", "4294967295", "99999999999", "a b", "a/b", "a,b"]
+    {
+        assert_eq!(print(text), None, "{text}");
+    }
 }
