@@ -33,6 +33,8 @@ pub(crate) enum Refusal {
     NoName,
     /// castoff has read its own settings by then.
     OwnSetting,
+    /// A FIFO, a socket or a device.
+    NoFile,
     /// It went while the directory was read, or is a link to nothing.
     Gone,
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::NoName => "not a name of a variable",
             Self::OwnSetting => "settings of castoff are not read from here",
+            Self::NoFile => "not a regular file",
             Self::Gone => "the file has gone",
         })
     }
@@ -118,6 +121,10 @@ impl Variables {
         self.size = total;
         self.values.insert(name.to_owned(), value.to_owned());
         Ok(())
+    }
+
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.values.get(name).map(Vec::as_slice)
     }
 
     /// Names and values, by rising name.

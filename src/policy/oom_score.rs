@@ -20,7 +20,7 @@ const OWN_BYTES: u64 = 8 << 20;
 /// The kernel compares pages in use plus `adj` times a thousandth of the pages
 /// that there may be, rounded down (mm/oom_kill.c, `oom_badness`): the memory
 /// limit of the group that runs out. The least is added with which a child that
-/// has no page at all comes before castoff: 9 at 1 GiB, 128 at 64 MiB. A lower
+/// has no page at all comes before castoff: 8 at 1 GiB, 129 at 64 MiB. A lower
 /// limit than that of a thousand pages knows no difference.
 pub(crate) fn raised(inherited: i32, limit_bytes: Option<u64>, page_bytes: u64) -> Option<i32> {
     let page_bytes = page_bytes.max(1);

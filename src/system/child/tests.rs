@@ -26,6 +26,9 @@ fn launch<'a>(command: &'a [CString], stdio: Option<Stdio<'a>>) -> Launch<'a> {
         terminal: None,
         stdio,
         descriptors: &[],
+        user: None,
+        directory: None,
+        oom_score: None,
     }
 }
 

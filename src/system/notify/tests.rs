@@ -413,7 +413,12 @@ async fn a_child_that_has_changed_its_user_reaches_an_open_socket_only() {
         eprintln!("skipped: another user needs root");
         return;
     }
-    for (access, is_reached) in [(Access::OwnUser, false), (Access::Everybody, true)] {
+    for (access, is_reached) in [
+        (Access::OwnUser, false),
+        (Access::Everybody, true),
+        (Access::User(65534), true),
+        (Access::User(65533), false),
+    ] {
         let scratch = Scratch::new();
         let socket = NotifySocket::open(&[&scratch.0], access).unwrap();
         let sender = net::UnixDatagram::unbound().unwrap();
