@@ -3,7 +3,6 @@
 //! Owns the names, the values and who wins. It never reads a file, and never
 //! puts a value into a text that somebody may see.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// The most bytes of one variable, `NAME=value` and the NUL at its end: what the
@@ -81,7 +80,8 @@ pub(crate) enum BadValue {
 /// The variables of all directories, by name.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Variables {
-    values: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// By rising name, each once.
+    entries: Vec<(Vec<u8>, Vec<u8>)>,
     /// Bytes of all names and values.
     size: usize,
 }
@@ -89,7 +89,7 @@ pub(crate) struct Variables {
 /// Without values, which may be secrets.
 impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.values.keys().map(|name| String::from_utf8_lossy(name));
+        let names = self.entries.iter().map(|(name, _)| String::from_utf8_lossy(name));
         f.debug_set().entries(names).finish()
     }
 }
@@ -102,35 +102,52 @@ impl Variables {
     /// # Errors
     /// The environment cannot hold it.
     pub(crate) fn insert(&mut self, name: &[u8], content: &[u8]) -> Result<(), BadValue> {
-        let value = content.strip_suffix(b"\n").map_or(content, |line| {
-            line.strip_suffix(b"\r").unwrap_or(line)
-        });
+        let value = content
+            .strip_suffix(b"\n")
+            .map_or(content, |line| line.strip_suffix(b"\r").unwrap_or(line));
         if value.contains(&0) {
             return Err(BadValue::Nul);
         }
-        let size = name.len() + "=".len() + value.len() + "\0".len();
+        let size = size_of(name, value);
         if size > VARIABLE_MAX {
             return Err(BadValue::TooLong);
         }
-        let replaced = self.values.get(name);
-        let freed = replaced.map_or(0, |value| name.len() + "=".len() + value.len() + "\0".len());
+        let freed = self.get(name).map_or(0, |replaced| size_of(name, replaced));
         let total = self.size - freed + size;
         if total > TOTAL_MAX {
             return Err(BadValue::TooMuch);
         }
         self.size = total;
-        self.values.insert(name.to_owned(), value.to_owned());
+        match self.place_of(name) {
+            Err(place) => self.entries.insert(place, (name.to_owned(), value.to_owned())),
+            Ok(place) => {
+                if let Some((_, replaced)) = self.entries.get_mut(place) {
+                    *replaced = value.to_owned();
+                }
+            }
+        }
         Ok(())
     }
 
+    /// Where a name is, or has to be.
+    fn place_of(&self, name: &[u8]) -> Result<usize, usize> {
+        self.entries.binary_search_by(|(known, _)| known.as_slice().cmp(name))
+    }
+
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.values.get(name).map(Vec::as_slice)
+        let (_, value) = self.entries.get(self.place_of(name).ok()?)?;
+        Some(value)
     }
 
     /// Names and values, by rising name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.values.iter().map(|(name, value)| (name.as_slice(), value.as_slice()))
+        self.entries.iter().map(|(name, value)| (name.as_slice(), value.as_slice()))
     }
+}
+
+/// The bytes of `NAME=value` and the NUL at its end.
+fn size_of(name: &[u8], value: &[u8]) -> usize {
+    name.len() + value.len() + "=\0".len()
 }
 
 #[cfg(test)]

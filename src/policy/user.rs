@@ -88,9 +88,9 @@ pub(crate) struct Account {
 /// A name that is in neither file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Stranger {
-    #[error("no user {0} in {PASSWD}")]
+    #[error("no user {0} in {PASSWD}, expected a name of that file or a number")]
     User(String),
-    #[error("no group {0} in {GROUP}")]
+    #[error("no group {0} in {GROUP}, expected a name of that file or a number")]
     Group(String),
 }
 

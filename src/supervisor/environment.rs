@@ -154,9 +154,8 @@ mod tests {
             environment.export(name, "export".to_owned());
         }
         environment.replace("D", Some("replaced".to_owned()));
-        let expected = [
-            "A=1", "A=2", "EMPTY=", "odd", "=odd", "B=file", "odd=file", "C=export", "D=replaced",
-        ];
+        let expected =
+            ["A=1", "A=2", "EMPTY=", "odd", "=odd", "B=file", "odd=file", "C=export", "D=replaced"];
         assert_eq!(text(&environment.of_commands()), expected);
         assert_eq!(text(&environment.of_child()), expected);
         assert_eq!(environment.value("A"), Some(OsStr::new("1")));

@@ -90,11 +90,7 @@ impl Launcher {
         }
     }
 
-    fn launch<'a>(
-        &'a self,
-        command: &'a [CString],
-        environment: &'a [CString],
-    ) -> Launch<'a> {
+    fn launch<'a>(&'a self, command: &'a [CString], environment: &'a [CString]) -> Launch<'a> {
         Launch {
             command,
             environment,

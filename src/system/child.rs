@@ -354,14 +354,14 @@ fn become_user(user: &Credentials) -> Result<(), (Step, Errno)> {
 }
 
 // The oldest machines have calls for numbers of 16 bits besides.
+#[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
+use libc::{
+    SYS_setgroups as SYS_SETGROUPS, SYS_setresgid as SYS_SETRESGID, SYS_setresuid as SYS_SETRESUID,
+};
 #[cfg(any(target_arch = "x86", target_arch = "arm"))]
 use libc::{
     SYS_setgroups32 as SYS_SETGROUPS, SYS_setresgid32 as SYS_SETRESGID,
     SYS_setresuid32 as SYS_SETRESUID,
-};
-#[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
-use libc::{
-    SYS_setgroups as SYS_SETGROUPS, SYS_setresgid as SYS_SETRESGID, SYS_setresuid as SYS_SETRESUID,
 };
 
 /// Makes each first one the second. By way of copies on numbers that are not

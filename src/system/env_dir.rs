@@ -10,9 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::policy::env_dir::{
-    BadValue, FILES_MAX, Kind, Refusal, VARIABLE_MAX, Variables, kind,
-};
+use crate::policy::env_dir::{BadValue, FILES_MAX, Kind, Refusal, VARIABLE_MAX, Variables, kind};
 
 /// How often a directory is read anew because it was exchanged meanwhile.
 const TRIES: usize = 3;
@@ -61,14 +59,15 @@ pub(crate) fn read(directory: &Path, variables: &mut Variables) -> Result<Conten
 
 fn read_once(directory: &Path, variables: &mut Variables) -> Result<Contents, Failure> {
     let unreadable = |error| Failure::Unreadable(directory.to_owned(), error);
-    let mut names = Vec::new();
+    let mut names: Vec<OsString> = Vec::new();
     for entry in fs::read_dir(directory).map_err(unreadable)? {
-        names.push(entry.map_err(unreadable)?.file_name());
+        let name = entry.map_err(unreadable)?.file_name();
+        let place = names.binary_search(&name).unwrap_or_else(|place| place);
+        names.insert(place, name);
         if names.len() > FILES_MAX {
             return Err(Failure::TooMany(directory.to_owned()));
         }
     }
-    names.sort_unstable();
     let mut contents = Contents::default();
     for name in names {
         let kind = kind(name.as_bytes());
@@ -88,7 +87,9 @@ fn read_once(directory: &Path, variables: &mut Variables) -> Result<Contents, Fa
                 Err(error) => return Err(Failure::Unreadable(path, error)),
             },
             (Kind::Variable, Ok(_)) => Refusal::NoFile,
-            (Kind::Variable, Err(error)) if error.kind() == io::ErrorKind::NotFound => Refusal::Gone,
+            (Kind::Variable, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Refusal::Gone
+            }
             (Kind::Variable, Err(error)) => return Err(Failure::Unreadable(path, error)),
         };
         contents.refused.push((name, refusal));
@@ -122,7 +123,8 @@ mod tests {
 
     impl Scratch {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("castoff-env-{}-{name}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("castoff-env-{}-{name}", std::process::id()));
             fs::create_dir(&path).unwrap();
             Self(path)
         }
@@ -191,7 +193,8 @@ mod tests {
     fn errors_name_the_file_and_add_nothing() {
         let scratch = Scratch::new("errors");
         let at = |name: &str| scratch.0.join(name);
-        let error = |variables: &mut Variables| read(&scratch.0, variables).unwrap_err().to_string();
+        let error =
+            |variables: &mut Variables| read(&scratch.0, variables).unwrap_err().to_string();
         let mut variables = Variables::default();
         fs::write(at("A"), "fine").unwrap();
         for (content, cause) in [

@@ -65,12 +65,57 @@ impl OomScore {
         // descriptor is one of the half's own table.
         let written = unsafe {
             let fd = libc::open(self.path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-            Errno::result(fd)
-                .and_then(|fd| Errno::result(libc::write(fd, self.text.as_ptr().cast(), self.text.len())))
+            Errno::result(fd).and_then(|fd| {
+                Errno::result(libc::write(fd, self.text.as_ptr().cast(), self.text.len()))
+            })
         };
         match written {
             Err(error) if self.own == NEVER => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A directory with this in the place of the kernel's file.
+    fn on(text: &str, test: impl FnOnce(&Path)) {
+        let path =
+            std::env::temp_dir().join(format!("castoff-oom-{}-{}", std::process::id(), text.len()));
+        fs::create_dir_all(path.join("self")).unwrap();
+        fs::write(path.join("self/oom_score_adj"), text).unwrap();
+        test(&path);
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn who_may_lower_its_own_number_gives_the_old_one_to_all_others() {
+        on("-997\n", |root| {
+            let score = protect(root, Some(1 << 30)).unwrap();
+            assert_eq!((score.own, score.started), (NEVER, -997));
+            assert_eq!(fs::read_to_string(root.join("self/oom_score_adj")).unwrap(), "-1000");
+            // As in the child's half; a kernel takes the bytes for a whole number.
+            assert_eq!(score.write_own(), Ok(()));
+            assert_eq!(fs::read_to_string(root.join("self/oom_score_adj")).unwrap(), "-9970");
+            fs::remove_file(root.join("self/oom_score_adj")).unwrap();
+            assert_eq!(score.write_own(), Err(Errno::ENOENT), "it would never be killed");
+            let raised = OomScore { own: 0, ..score };
+            assert_eq!(raised.write_own(), Ok(()));
+        });
+    }
+
+    #[test]
+    fn what_is_odd_changes_nothing() {
+        for text in ["-1000\n", "", "x\n", "12345678901234567890\n"] {
+            on(text, |root| {
+                assert_eq!(protect(root, Some(1 << 30)), None, "{text:?}");
+                assert_eq!(fs::read_to_string(root.join("self/oom_score_adj")).unwrap(), text);
+            });
+        }
+        assert_eq!(protect(Path::new("/no/such/proc"), None), None);
     }
 }

@@ -43,9 +43,8 @@ fn read(path: &str) -> io::Result<Vec<u8>> {
 /// Whether castoff is that user, and has that group if there is one: for real, in
 /// effect and to return to.
 pub(crate) fn is_already(uid: u32, gid: Option<u32>) -> bool {
-    let is_user = getresuid().is_ok_and(|ids| {
-        [ids.real, ids.effective, ids.saved].iter().all(|id| id.as_raw() == uid)
-    });
+    let is_user = getresuid()
+        .is_ok_and(|ids| [ids.real, ids.effective, ids.saved].iter().all(|id| id.as_raw() == uid));
     let is_group = |gid| {
         getresgid().is_ok_and(|ids| {
             [ids.real, ids.effective, ids.saved].iter().all(|id| id.as_raw() == gid)

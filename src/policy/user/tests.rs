@@ -54,8 +54,11 @@ fn a_number_needs_no_line_and_its_group_is_0() {
 #[test]
 fn a_name_needs_a_line() {
     let error = |spec| resolve(spec, DEBIAN_PASSWD, DEBIAN_GROUP).unwrap_err().to_string();
-    assert_eq!(error("ap"), "no user ap in /etc/passwd");
-    assert_eq!(error("app:wheel"), "no group wheel in /etc/group");
+    assert_eq!(error("ap"), "no user ap in /etc/passwd, expected a name of that file or a number");
+    assert_eq!(
+        error("app:wheel"),
+        "no group wheel in /etc/group, expected a name of that file or a number"
+    );
     assert_eq!(resolve("app", b"", b""), Err(Stranger::User("app".into())));
     assert_eq!(resolve("5:app", DEBIAN_PASSWD, b""), Err(Stranger::Group("app".into())));
 }
