@@ -194,7 +194,7 @@ fn a_descriptor_replaces_what_castoff_was_given_there() {
     assert_eq!(code_of(pid), 1, "castoff's own number is open too");
 }
 
-/// Anybody but root and 65534.
+/// A user of no file.
 fn user(uid: u32) -> Credentials {
     Credentials { uid, gid: uid, groups: vec![uid, 7], account: None }
 }
