@@ -17,6 +17,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod limits;
 pub(crate) mod metrics;
 pub(crate) mod notify;
+pub(crate) mod program;
 pub(crate) mod reaction;
 pub(crate) mod restart;
 pub(crate) mod runtime_env;

@@ -26,7 +26,9 @@ use crate::policy::checks::{Level, Target};
 use crate::policy::exit::CASTOFF_FAILED;
 use crate::policy::hooks::HookRules;
 use crate::policy::lifecycle::{Lifecycle, Rules, WaitRules};
-use crate::policy::runtime_env;
+use crate::policy::limits::Limits;
+use crate::policy::program::Program;
+use crate::policy::runtime_env::{self, Surroundings};
 use crate::policy::signal::Signal;
 use crate::policy::status::{Status, Usage};
 use crate::policy::statusz::About;
@@ -40,7 +42,7 @@ use crate::system::cgroup::{self, Detected, Groups, Roots};
 use crate::system::child;
 use crate::system::signals::Signals;
 use crate::system::terminal::Terminal;
-use crate::system::{descriptors, entry, environment, subreaper, tree};
+use crate::system::{descriptors, entry, environment, program, subreaper, tree};
 
 /// How long the loop rests after a panic; the endpoints go on meanwhile.
 const AFTER_PANIC_DELAY: Duration = Duration::from_millis(10);
@@ -280,14 +282,31 @@ fn announce(config: &Config, ready: &Ready) -> Announced {
         events::limits_warning(warning);
     }
     events::limits_detected(&ready.detected.limits);
-    let (mut environment, mut exports) = (environment::inherited(), Vec::new());
-    let is_set = |name: &str| std::env::var_os(name).is_some();
-    for export in runtime_env::exports(&ready.detected.limits, &config.sizing, is_set) {
-        events::env_exported(export.name, &export.value, &export.why);
-        environment.push(child::c_string(format!("{}={}", export.name, export.value).as_ref()));
-        exports.push(export.name);
-    }
+    let mut environment = environment::inherited();
+    let exports = export(config, &ready.detected.limits, &mut environment);
     Announced { environment, exports }
+}
+
+/// Gives the child the variables that follow from the limits, and returns their
+/// names.
+fn export(config: &Config, limits: &Limits, environment: &mut Vec<CString>) -> Vec<&'static str> {
+    let surroundings = Surroundings { environment, command: &config.command };
+    let program = if runtime_env::depend_on_program(limits, &config.sizing, &surroundings) {
+        let command = c_strings(&config.command);
+        program::recognise(&command, environment, config.workdir.as_deref())
+    } else {
+        Program::default()
+    };
+    events::program_recognised(&program);
+    let found = runtime_env::exports(limits, &config.sizing, &program, &surroundings);
+    for export in &found.exports {
+        events::env_exported(export.name, &export.value, &export.why);
+    }
+    for withheld in &found.withheld {
+        events::env_withheld(withheld.name, &withheld.why);
+    }
+    environment::export(environment, &found.exports);
+    found.exports.iter().map(|export| export.name).collect()
 }
 
 /// Runs the loop to its end. A panic in it is a bug, and logged as one, but no

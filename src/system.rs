@@ -14,6 +14,7 @@ pub(crate) mod kill;
 pub(crate) mod notification;
 pub(crate) mod notify;
 pub(crate) mod output;
+pub(crate) mod program;
 pub(crate) mod reaper;
 pub(crate) mod signals;
 pub(crate) mod sockets;

@@ -17,6 +17,7 @@ use tracing::{Level, enabled, info, warn};
 use super::line::Line;
 use crate::policy::exit::ExitReason;
 use crate::policy::limits::{Limit, Limits};
+use crate::policy::program::Program;
 use crate::policy::signal::Signal;
 use crate::policy::status::PhaseName;
 
@@ -78,6 +79,20 @@ pub(crate) fn limits_warning(cause: impl Display) {
 /// comes from.
 pub(crate) fn env_exported(name: &str, value: impl Display, why: impl Display) {
     info!(event = "env_exported", name, %value, %why, "variable exported");
+}
+
+/// A variable that castoff would have exported, and why it has not.
+pub(crate) fn env_withheld(name: &str, why: impl Display) {
+    info!(event = "env_withheld", name, %why, "variable not exported");
+}
+
+/// What the child runs, where something depends on it: the language and its
+/// version, and the file by which it was told. Silent about what is not known.
+pub(crate) fn program_recognised(program: &Program) {
+    if let Some(text) = program.kind.text() {
+        let file = String::from_utf8_lossy(&program.file);
+        info!(event = "program_recognised", program = text, %file, "program recognised");
+    }
 }
 
 /// What a check says.

@@ -229,6 +229,7 @@ fn limits_of_every_fixture() {
             memory_bytes: limit(case.memory_bytes),
             pids: limit(case.pids),
             affinity: case.affinity,
+            cpus_are_inherited: case.name == "v2_pod_lower_than_container",
         };
         assert_eq!(limits, expected, "{}: {warnings:?}", case.name);
         match case.name {
