@@ -16,6 +16,7 @@ pub(crate) mod notification;
 pub(crate) mod notify;
 pub(crate) mod oom_score;
 pub(crate) mod output;
+pub(crate) mod program;
 pub(crate) mod reaper;
 pub(crate) mod signals;
 pub(crate) mod sockets;

@@ -14,6 +14,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::environment;
 use super::oom_score::OomScore;
 use super::signals::{set_mask, with_all_blocked};
 use super::terminal::Terminal;
@@ -250,21 +251,21 @@ fn redirects(launch: &Launch<'_>) -> Vec<(RawFd, RawFd)> {
 /// The files that `execvp` would try, in its order.
 fn candidates(launch: &Launch<'_>) -> Vec<CString> {
     let Some(name) = launch.command.first() else { return Vec::new() };
+    files_of(name, environment::value_of(launch.environment, "PATH"))
+}
+
+/// The files that a command's name may stand for with that PATH, in the order in
+/// which they are tried.
+pub(super) fn files_of(name: &CStr, path: Option<&[u8]>) -> Vec<CString> {
     if name.is_empty() || name.to_bytes().contains(&b'/') {
-        return vec![name.clone()];
+        return vec![name.to_owned()];
     }
-    let variable = |entry: &'_ CString| entry.to_bytes().strip_prefix(b"PATH=").map(<[u8]>::to_vec);
-    let path = launch.environment.iter().find_map(variable);
     let in_directory = |directory: &[u8]| {
         // An empty element of PATH is the working directory.
         let directory: &[u8] = if directory.is_empty() { b"." } else { directory };
         CString::new([directory, b"/", name.to_bytes()].concat()).ok()
     };
-    path.as_deref()
-        .unwrap_or(DEFAULT_PATH)
-        .split(|byte| *byte == b':')
-        .filter_map(in_directory)
-        .collect()
+    path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':').filter_map(in_directory).collect()
 }
 
 /// All that the child's half needs, made ready before: it shares castoff's
