@@ -226,15 +226,15 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
 
 /// Whether others of castoff's user may look into castoff, as they may into any
 /// process (`man 2 PR_SET_DUMPABLE`).
-fn is_dumpable() -> bool {
+pub(super) fn is_dumpable() -> bool {
     // SAFETY: takes a number.
     unsafe { libc::prctl(libc::PR_GET_DUMPABLE) == 1 }
 }
 
-/// The flag belongs to the memory, which the child's half shares: when that
-/// changes its user, castoff itself would be closed to everybody (kernel/cred.c,
-/// `commit_creds`), and with it what `kubectl exec` shows of it.
-fn remain_dumpable() {
+/// The flag belongs to the memory, and goes with every change of a user
+/// (kernel/cred.c, `commit_creds`): castoff itself would be closed to all but root
+/// when the child's half, which shares its memory, becomes another one.
+pub(super) fn remain_dumpable() {
     // SAFETY: takes numbers.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1 as libc::c_ulong) };
 }
