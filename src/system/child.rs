@@ -14,6 +14,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::eyes::{is_dumpable, remain_dumpable};
 use super::oom_score::OomScore;
 use super::signals::{set_mask, with_all_blocked};
 use super::terminal::Terminal;
@@ -222,21 +223,6 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
         error @ (libc::ENOENT | libc::ENOTDIR) => Err(SpawnError::NotFound(refused(error))),
         error => Err(SpawnError::NotExecutable(refused(error))),
     }
-}
-
-/// Whether others of castoff's user may look into castoff, as they may into any
-/// process (`man 2 PR_SET_DUMPABLE`).
-pub(super) fn is_dumpable() -> bool {
-    // SAFETY: takes a number.
-    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) == 1 }
-}
-
-/// The flag belongs to the memory, and goes with every change of a user
-/// (kernel/cred.c, `commit_creds`): castoff itself would be closed to all but root
-/// when the child's half, which shares its memory, becomes another one.
-pub(super) fn remain_dumpable() {
-    // SAFETY: takes numbers.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1 as libc::c_ulong) };
 }
 
 /// What is to become which number.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::Listener;
-use crate::system::users::Eyes;
+use crate::system::eyes::Eyes;
 
 pub(super) struct Found {
     pub(super) listeners: Vec<Listener>,
