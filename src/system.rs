@@ -11,6 +11,7 @@ pub(crate) mod descriptors;
 pub(crate) mod entry;
 pub(crate) mod env_dir;
 pub(crate) mod environment;
+pub(crate) mod eyes;
 pub(crate) mod kill;
 pub(crate) mod notification;
 pub(crate) mod notify;

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::environment;
+use super::eyes::{is_dumpable, remain_dumpable};
 use super::oom_score::OomScore;
 use super::signals::{set_mask, with_all_blocked};
 use super::terminal::Terminal;
@@ -223,21 +224,6 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
         error @ (libc::ENOENT | libc::ENOTDIR) => Err(SpawnError::NotFound(refused(error))),
         error => Err(SpawnError::NotExecutable(refused(error))),
     }
-}
-
-/// Whether others of castoff's user may look into castoff, as they may into any
-/// process (`man 2 PR_SET_DUMPABLE`).
-fn is_dumpable() -> bool {
-    // SAFETY: takes a number.
-    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) == 1 }
-}
-
-/// The flag belongs to the memory, which the child's half shares: when that
-/// changes its user, castoff itself would be closed to everybody (kernel/cred.c,
-/// `commit_creds`), and with it what `kubectl exec` shows of it.
-fn remain_dumpable() {
-    // SAFETY: takes numbers.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1 as libc::c_ulong) };
 }
 
 /// What is to become which number.
