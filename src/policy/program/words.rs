@@ -60,7 +60,7 @@ pub(super) fn base_name(path: &[u8]) -> &[u8] {
 fn env(arguments: &[Vec<u8>]) -> Option<(Words, Words)> {
     let mut words = arguments.to_vec();
     let first = words.first()?;
-    let split = match first.strip_prefix(b"-S").or(first.strip_prefix(b"--split-string=")) {
+    let split = match first.strip_prefix(b"-S").or_else(|| first.strip_prefix(b"--split-string=")) {
         Some([]) => Some((words.get(1)?.clone(), 2)),
         Some(text) => Some((text.to_vec(), 1)),
         None if first == b"--split-string" => Some((words.get(1)?.clone(), 2)),
