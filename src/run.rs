@@ -4,6 +4,7 @@
 //! there ends castoff with 125 and one word about it. Afterwards nothing does.
 
 mod notify;
+mod scrape;
 
 use std::ffi::{CString, OsString};
 use std::hash::{BuildHasher, RandomState};
@@ -14,7 +15,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::watch;
+use tokio::sync::{Notify as Nudge, watch};
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{
@@ -26,17 +27,19 @@ use crate::policy::checks::{Level, Target};
 use crate::policy::exit::CASTOFF_FAILED;
 use crate::policy::hooks::HookRules;
 use crate::policy::lifecycle::{Lifecycle, Rules, WaitRules};
+use crate::policy::limits::Limits;
+use crate::policy::reaction::Reaction;
 use crate::policy::runtime_env;
 use crate::policy::signal::Signal;
-use crate::policy::status::{Status, Usage};
+use crate::policy::status::Status;
 use crate::policy::statusz::About;
 use crate::policy::stop_plan::StopScope;
 use crate::policy::timeline::{Request, timeline};
 use crate::probe;
 use crate::supervisor::{
-    Accepted, Checks, Commands, Launcher, Parts, Setting, Supervisor, Traffic,
+    Accepted, Checks, Commands, Launcher, LimitSetting, Parts, Setting, Supervisor, Traffic,
 };
-use crate::system::cgroup::{self, Detected, Groups, Roots};
+use crate::system::cgroup::{self, Detected, LimitFiles, Roots};
 use crate::system::child;
 use crate::system::signals::Signals;
 use crate::system::terminal::Terminal;
@@ -118,6 +121,8 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         dispositions: ready.signals.inherited_dispositions().to_vec(),
         terminal: Terminal::controlling(),
     };
+    let (files, nudge) = (Rc::new(ready.detected.files), Rc::new(Nudge::new()));
+    let limits = limits(config, ready.detected.limits.clone(), &files, &nudge);
     let (status, watcher) = watch::channel(Status::new(ready.detected.limits));
     let lifecycle = Lifecycle::new(rules(config), Instant::now());
     let accepted = Accepted::default();
@@ -138,12 +143,14 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         traffic,
         checks,
         notify,
-        status,
+        limits,
+        status: status.clone(),
     };
     let mut supervisor = Supervisor::new(setting(config), parts);
     if let Some(listener) = ready.listener {
         let connections_max = http::connections_max(descriptors::limit());
-        let usage = usage_of(ready.detected.groups);
+        let proc_root = config.proc_root.clone();
+        let usage = scrape::usage(ready.detected.groups, proc_root, files, status, nudge);
         let serve = http::serve(listener, connections_max, watcher, about, usage, accepted);
         ready.runtime.spawn_local(async move {
             let Err(error) = serve.await;
@@ -225,6 +232,34 @@ fn commands(hooks: &Hooks) -> Commands {
     }
 }
 
+/// What has to be known of limits while the child runs.
+fn limits(
+    config: &Config,
+    limits: Limits,
+    files: &Rc<LimitFiles>,
+    nudge: &Rc<Nudge>,
+) -> LimitSetting {
+    let command = match &config.resize_action {
+        Reaction::Exec(words) => c_strings(words),
+        Reaction::Log | Reaction::Signal(_) | Reaction::Restart => Vec::new(),
+    };
+    let sizing = config.sizing.clone();
+    LimitSetting {
+        limits,
+        files: Rc::clone(files),
+        nudge: Rc::clone(nudge),
+        reaction: config.resize_action.clone(),
+        command,
+        timeout: config.hooks.timeout,
+        exports: Box::new(move |limits| runtime_env::exports(limits, &sizing, is_set)),
+    }
+}
+
+/// Whether the child would have a variable anyway.
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some()
+}
+
 fn c_strings(words: &[OsString]) -> Vec<CString> {
     words.iter().map(|word| child::c_string(word)).collect()
 }
@@ -281,7 +316,6 @@ fn announce(config: &Config, ready: &Ready) -> Announced {
     }
     events::limits_detected(&ready.detected.limits);
     let (mut environment, mut exports) = (environment::inherited(), Vec::new());
-    let is_set = |name: &str| std::env::var_os(name).is_some();
     for export in runtime_env::exports(&ready.detected.limits, &config.sizing, is_set) {
         events::env_exported(export.name, &export.value, &export.why);
         environment.push(child::c_string(format!("{}={}", export.name, export.value).as_ref()));
@@ -336,11 +370,6 @@ fn listen(config: &Config) -> Result<Option<TcpListener>, Failure> {
         Listen::Address(address) => http::bind(address),
     };
     bound.map(Some).map_err(|error| Failure::Listen(config.listen_name.clone(), error))
-}
-
-/// What a scrape reads afresh.
-fn usage_of(groups: Groups) -> impl Fn() -> Usage + 'static {
-    move || Usage { log_lines_dropped: log::dropped(), ..groups.usage() }
 }
 
 /// Where the endpoints are, for the log.
