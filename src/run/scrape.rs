@@ -21,8 +21,8 @@ use crate::system::tree;
 /// For so long figures are good enough for the next one who asks.
 const FRESH_TIME: Duration = Duration::from_secs(1);
 
-/// How long a look at the tree may hold the loop.
-const LOOK_TIME: Duration = Duration::from_millis(20);
+/// How long a look at the tree may hold the loop: some thousands of processes.
+const LOOK_TIME: Duration = Duration::from_millis(50);
 
 /// The function that gives them, for `http`. Limits that are not those of
 /// `status` go there at once, and the `nudge` is given.

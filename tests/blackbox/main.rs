@@ -23,6 +23,7 @@ mod logs;
 mod notify;
 mod probe;
 mod reaping;
+mod resize;
 mod restart;
 mod robustness;
 mod signals;
