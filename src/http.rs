@@ -13,8 +13,9 @@ mod streams;
 
 pub(crate) use listen::{bind, bind_any};
 
-use crate::policy::status::{Status, Usage};
+use crate::policy::status::Status;
 use crate::policy::statusz::About;
+use crate::policy::usage::Usage;
 use crate::wire::Wire;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -91,7 +92,7 @@ pub(crate) fn connections_max(descriptor_limit: u64) -> usize {
 }
 
 /// Answers on `listener`, which must not block, until the task is dropped.
-/// `usage` is called for each scrape and should take less than a millisecond;
+/// `usage` is called for each scrape and must bound what it costs itself;
 /// `accepted` counts every connection, so that none is taken for the child's.
 ///
 /// Needs a `LocalRuntime`, or a `LocalSet`, with I/O and time. While no connection is

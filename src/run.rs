@@ -5,6 +5,7 @@
 
 mod identity;
 mod notify;
+mod scrape;
 
 use std::ffi::{CString, OsString};
 use std::hash::{BuildHasher, RandomState};
@@ -16,7 +17,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::watch;
+use tokio::sync::{Notify as Nudge, watch};
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{
@@ -30,18 +31,20 @@ use crate::policy::hooks::HookRules;
 use crate::policy::lifecycle::{Lifecycle, Rules, WaitRules};
 use crate::policy::limits::Limits;
 use crate::policy::program::Program;
+use crate::policy::reaction::Reaction;
 use crate::policy::runtime_env::{self, Surroundings};
 use crate::policy::signal::Signal;
-use crate::policy::status::{Status, Usage};
+use crate::policy::status::Status;
 use crate::policy::statusz::About;
 use crate::policy::stop_plan::StopScope;
 use crate::policy::timeline::{Request, timeline};
 use crate::policy::user::Stranger;
 use crate::probe;
 use crate::supervisor::{
-    Accepted, Checks, Commands, Environment, Launcher, Parts, Setting, Supervisor, Traffic,
+    Accepted, Checks, Commands, Environment, ExportRule, Launcher, LimitSetting, Parts, Setting,
+    Supervisor, Traffic,
 };
-use crate::system::cgroup::{self, Detected, Groups, Roots};
+use crate::system::cgroup::{self, Detected, LimitFiles, Roots};
 use crate::system::child;
 use crate::system::oom_score::OomScore;
 use crate::system::signals::Signals;
@@ -120,14 +123,14 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let directory = identity::directory(config)?;
     let ready = prepare(config)?;
     let user = identity::prepare(switch.as_ref());
-    let mut environment = Environment::new(directories(config), switch);
-    let exports = announce(config, &ready, &mut environment)?;
+    let mut environment = Environment::new(directories(config), switch, export_rule(config));
+    announce(config, &ready, &mut environment)?;
     let notify = {
         let _context = ready.runtime.enter();
         let uid = user.as_ref().map(|user| user.uid);
         notify::open(config, uid, &mut environment).map_err(Failure::Notify)?
     };
-    let about = about(config, exports, started_at);
+    let about = about(config, started_at);
     let launcher = Launcher {
         command: c_strings(&config.command),
         environment,
@@ -138,7 +141,11 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         dispositions: ready.signals.inherited_dispositions().to_vec(),
         terminal: Terminal::controlling(),
     };
-    let (status, watcher) = watch::channel(Status::new(ready.detected.limits));
+    let (files, nudge) = (Rc::new(ready.detected.files), Rc::new(Nudge::new()));
+    let limits = limits(config, ready.detected.limits.clone(), &files, &nudge);
+    let exports = launcher.environment.exported();
+    let (status, watcher) =
+        watch::channel(Status { exports, ..Status::new(ready.detected.limits) });
     let lifecycle = Lifecycle::new(rules(config), Instant::now());
     let accepted = Accepted::default();
     let traffic = Traffic::new(
@@ -158,12 +165,14 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         traffic,
         checks,
         notify,
-        status,
+        limits,
+        status: status.clone(),
     };
     let mut supervisor = Supervisor::new(setting(config), parts);
     if let Some(listener) = ready.listener {
         let connections_max = http::connections_max(descriptors::limit());
-        let usage = usage_of(ready.detected.groups);
+        let proc_root = config.proc_root.clone();
+        let usage = scrape::usage(ready.detected.groups, proc_root, files, status, nudge);
         let serve = http::serve(listener, connections_max, watcher, about, usage, accepted);
         ready.runtime.spawn_local(async move {
             let Err(error) = serve.await;
@@ -215,14 +224,14 @@ fn wait(config: &Config) -> Option<WaitRules> {
 }
 
 /// What `/statusz` tells besides the status.
-fn about(config: &Config, exports: Vec<&'static str>, started_at: Instant) -> About {
+fn about(config: &Config, started_at: Instant) -> About {
     let rules = rules(config);
     let timeline = |is_serving| {
         let signal = config.stop_on.first().copied().unwrap_or(Signal::TERM);
         let to_group = config.signal_group || config.stop_scope == StopScope::Group;
         timeline(&rules, Request { signal, to_group, is_serving }, started_at)
     };
-    About { started_at, exports, timeline: timeline(true), early_timeline: timeline(false) }
+    About { started_at, timeline: timeline(true), early_timeline: timeline(false) }
 }
 
 fn setting(config: &Config) -> Setting {
@@ -242,6 +251,27 @@ fn commands(hooks: &Hooks) -> Commands {
         pre_start: of(&hooks.pre_start),
         pre_stop: of(&hooks.pre_stop),
         post_stop: of(&hooks.post_stop),
+    }
+}
+
+/// What has to be known of limits while the child runs.
+fn limits(
+    config: &Config,
+    limits: Limits,
+    files: &Rc<LimitFiles>,
+    nudge: &Rc<Nudge>,
+) -> LimitSetting {
+    let command = match &config.resize_action {
+        Reaction::Exec(words) => c_strings(words),
+        Reaction::Log | Reaction::Signal(_) | Reaction::Restart => Vec::new(),
+    };
+    LimitSetting {
+        limits,
+        files: Rc::clone(files),
+        nudge: Rc::clone(nudge),
+        reaction: config.resize_action.clone(),
+        command,
+        timeout: config.hooks.timeout,
     }
 }
 
@@ -278,16 +308,11 @@ fn prepare(config: &Config) -> Result<Ready, Failure> {
     Ok(Ready { is_subreaper, detected, listener, address, runtime, signals })
 }
 
-/// Logs what castoff is about to do, and gives the child its variables; returns
-/// the names of those that are castoff's.
+/// Logs what castoff is about to do, and gives the child its variables.
 ///
 /// # Errors
 /// A directory of variables cannot be used.
-fn announce(
-    config: &Config,
-    ready: &Ready,
-    environment: &mut Environment,
-) -> Result<Vec<&'static str>, Failure> {
+fn announce(config: &Config, ready: &Ready, environment: &mut Environment) -> Result<(), Failure> {
     events::castoff_started(&events::Start {
         pid: std::process::id().cast_signed(),
         is_pid1: subreaper::is_pid_1(),
@@ -305,7 +330,9 @@ fn announce(
         let failure = |error| Failure::EnvDir(directories.name.clone(), error);
         environment.read_files().map_err(failure)?;
     }
-    Ok(export(config, &ready.detected.limits, environment))
+    environment.export(&ready.detected.limits);
+    environment.tell_exports();
+    Ok(())
 }
 
 fn directories(config: &Config) -> Vec<PathBuf> {
@@ -319,29 +346,21 @@ fn protect(config: &Config, limits: &Limits) -> Option<OomScore> {
     protected.inspect(|score| events::oom_score_adjusted(score.own, score.started))
 }
 
-/// Gives the child the variables that follow from the limits, and returns their
-/// names.
-fn export(config: &Config, limits: &Limits, environment: &mut Environment) -> Vec<&'static str> {
-    let base = environment.base();
-    let surroundings = Surroundings { environment: &base, command: &config.command };
-    let program = if runtime_env::depend_on_program(limits, &config.sizing, &surroundings) {
-        let command = c_strings(&config.command);
-        let workdir = config.workdir.as_ref().map(|workdir| workdir.value.as_path());
-        program::recognise(&command, &base, workdir)
-    } else {
-        Program::default()
-    };
-    events::program_recognised(&program);
-    let found = runtime_env::exports(limits, &config.sizing, &program, &surroundings);
-    for export in &found.exports {
-        events::env_exported(export.name, &export.value, &export.why);
-    }
-    for withheld in &found.withheld {
-        events::env_withheld(withheld.name, &withheld.why);
-    }
-    let names = found.exports.iter().map(|export| export.name).collect();
-    environment.export(found.exports);
-    names
+/// What follows from limits for the child, beside the variables that it gets
+/// anyway; asked again when either changes.
+fn export_rule(config: &Config) -> ExportRule {
+    let (sizing, command) = (config.sizing.clone(), config.command.clone());
+    let workdir = config.workdir.as_ref().map(|workdir| workdir.value.clone());
+    Box::new(move |limits, environment| {
+        let surroundings = Surroundings { environment, command: &command };
+        let program = if runtime_env::depend_on_program(limits, &sizing, &surroundings) {
+            program::recognise(&c_strings(&command), environment, workdir.as_deref())
+        } else {
+            Program::default()
+        };
+        let exports = runtime_env::exports(limits, &sizing, &program, &surroundings);
+        (program, exports)
+    })
 }
 
 /// Runs the loop to its end. A panic in it is a bug, and logged as one, but no
@@ -390,11 +409,6 @@ fn listen(config: &Config) -> Result<Option<TcpListener>, Failure> {
         Listen::Address(address) => http::bind(address),
     };
     bound.map(Some).map_err(|error| Failure::Listen(config.listen_name.clone(), error))
-}
-
-/// What a scrape reads afresh.
-fn usage_of(groups: Groups) -> impl Fn() -> Usage + 'static {
-    move || Usage { log_lines_dropped: log::dropped(), ..groups.usage() }
 }
 
 /// Where the endpoints are, for the log.

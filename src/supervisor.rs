@@ -8,9 +8,11 @@ mod checks;
 mod environment;
 mod hooks;
 mod launcher;
+mod limits;
 mod main_process;
 mod notify;
 mod reaping;
+mod runner;
 mod signals;
 mod traffic;
 
@@ -23,10 +25,12 @@ use tokio::sync::watch;
 
 pub(crate) use checks::Checks;
 use checks::Heard;
-pub(crate) use environment::{Environment, Switch};
+pub(crate) use environment::{Environment, ExportRule, Switch};
 pub(crate) use hooks::Commands;
 use hooks::Hooks;
 pub(crate) use launcher::Launcher;
+use limits::CurrentLimits;
+pub(crate) use limits::LimitSetting;
 use main_process::MainProcess;
 pub(crate) use notify::Notify;
 use notify::{ChildsEnd, Said};
@@ -66,6 +70,7 @@ pub(crate) struct Parts {
     pub(crate) traffic: Traffic,
     pub(crate) checks: Checks,
     pub(crate) notify: Notify,
+    pub(crate) limits: LimitSetting,
     pub(crate) status: watch::Sender<Status>,
 }
 
@@ -77,6 +82,7 @@ pub(crate) struct Supervisor {
     hooks: Hooks,
     checks: Checks,
     notify: Notify,
+    limits: CurrentLimits,
     traffic: Traffic,
     signals: Signals,
     batch: Vec<Received>,
@@ -113,13 +119,23 @@ enum Wake {
     Output,
     Check(Heard),
     Said(Said),
+    Limits(limits::Heard),
     Turn,
 }
 
 impl Supervisor {
     pub(crate) fn new(setting: Setting, parts: Parts) -> Self {
-        let Parts { lifecycle, launcher, commands, signals, traffic, checks, notify, status } =
-            parts;
+        let Parts {
+            lifecycle,
+            launcher,
+            commands,
+            signals,
+            traffic,
+            checks,
+            notify,
+            limits,
+            status,
+        } = parts;
         Self {
             setting,
             lifecycle,
@@ -127,6 +143,7 @@ impl Supervisor {
             traffic,
             checks,
             notify,
+            limits: CurrentLimits::new(limits),
             hooks: Hooks::new(commands),
             signals,
             batch: Vec::new(),
@@ -162,11 +179,14 @@ impl Supervisor {
         loop {
             if let Some(code) = self.exit_code {
                 self.hooks.hear_last_words().await;
+                self.limits.hear_last_words().await;
                 return code;
             }
             match self.wake().await {
                 Wake::Signals => self.take_batch(),
                 Wake::Deadline | Wake::Output | Wake::Check(Heard::Output) => {}
+                Wake::Limits(limits::Heard::Output) => {}
+                Wake::Limits(limits::Heard::Change) => self.limits.have_changed(),
                 Wake::Said(said) => self.take_said(said),
                 Wake::Check(Heard::Answer(nth, result)) => self.check_ended(nth, result),
                 Wake::Turn => {
@@ -195,6 +215,9 @@ impl Supervisor {
             if self.notify.next_deadline().is_some_and(|at| Instant::now() >= at) {
                 self.look_at_watchdog();
             }
+            if self.limits.next_deadline(self.child_is_up).is_some_and(|at| Instant::now() >= at) {
+                self.look_at_limits();
+            }
         }
     }
 
@@ -207,6 +230,7 @@ impl Supervisor {
             self.lifecycle.next_deadline(),
             self.checks.next_deadline(),
             self.notify.next_deadline(),
+            self.limits.next_deadline(self.child_is_up),
         ];
         let deadline = deadlines.into_iter().flatten().min();
         let has_work = self.must_reap || self.must_announce;
@@ -224,6 +248,7 @@ impl Supervisor {
             // Before what the checks write: both let others have a turn between.
             said = self.notify.hear() => Wake::Said(said),
             heard = self.checks.hear() => Wake::Check(heard),
+            heard = self.limits.hear(self.child_is_up) => Wake::Limits(heard),
             () = elapsed => Wake::Deadline,
         }
     }
@@ -306,7 +331,7 @@ impl Supervisor {
     }
 
     fn start_child(&mut self) {
-        self.launcher.refresh();
+        self.renew_exports();
         let name = self.launcher.name();
         let childs_end = self.notify.prepare().unwrap_or_else(|error| {
             // It will never be ready, which its check says.
@@ -356,6 +381,7 @@ impl Supervisor {
                 self.note_forwarded(signal, result);
             }
         }
+        self.follow_limits();
     }
 
     fn start_hook(&mut self, hook: Hook) {
@@ -374,7 +400,8 @@ impl Supervisor {
 
     fn signal_tree(&self, signal: Signal, scope: Scope) {
         let child = self.child.filter(|_| self.child_is_up);
-        let others = self.hooks.pid().into_iter().chain(self.checks.pids());
+        let others =
+            self.hooks.pid().into_iter().chain(self.limits.pid()).chain(self.checks.pids());
         let started: Vec<_> = child.into_iter().chain(others).collect();
         tree::signal(&self.setting.proc_root, &started, signal, scope);
     }

@@ -26,6 +26,7 @@ pub(crate) mod subreaper;
 pub(crate) mod terminal;
 pub(crate) mod tree;
 pub(crate) mod users;
+pub(crate) mod watch;
 
 /// The kernel's own names for a process and an error, as the functions below
 /// take and give them.

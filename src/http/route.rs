@@ -8,8 +8,9 @@ use crate::policy::accept;
 use crate::policy::grpc_health::Method as Call;
 use crate::policy::health::{self, Verdict};
 use crate::policy::metrics::{self, Format};
-use crate::policy::status::{Status, Usage};
+use crate::policy::status::Status;
 use crate::policy::statusz::{About, text as statusz_text};
+use crate::policy::usage::Usage;
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -42,16 +43,19 @@ impl<F: Fn() -> Usage> Endpoints<F> {
         match request.uri().path() {
             "/metrics" => {
                 let format = Format::from_accept(&accepted(request.headers()));
+                // Before the status: it may find other limits.
                 let usage = (self.usage)();
                 let page = metrics::render(&self.status.borrow(), &usage, format);
                 typed(page, format.content_type())
             }
             "/statusz" => {
+                let usage = (self.usage)();
                 let (status, about, now) = (self.status.borrow(), &self.about, Instant::now());
                 if accept::prefers_json(&accepted(request.headers())) {
-                    return typed(statusz::json(&status, about, now), "application/json");
+                    let page = statusz::json(&status, &usage, about, now);
+                    return typed(page, "application/json");
                 }
-                text(StatusCode::OK, statusz_text(&status, about, now))
+                text(StatusCode::OK, statusz_text(&status, &usage, about, now))
             }
             path => {
                 let query = request.uri().query().unwrap_or_default();

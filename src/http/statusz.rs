@@ -12,12 +12,19 @@
 //!  "checks":[{"check":"page","level":"ready","ok":true,"changed_ms_ago":1500}],
 //!  "limits":{"cgroup":"v2","cpus":1.5,"memory_bytes":null,"pids":null,
 //!            "sources":{"cpus":"/sys/fs/cgroup/cpu.max","memory_bytes":null,"pids":null}},
+//!  "used":{"cpu_seconds":2.5,"throttled_periods":3,"throttled_seconds":0.25,"memory_bytes":7340032,
+//!          "working_set_bytes":5242880,"pids":12,
+//!          "pressure":{"cpu":{"waiting_seconds":1.5,"stalled_seconds":0},"memory":{..},"io":{..}}},
+//!  "processes":{"processes":3,"threads":11,"zombies":1,"cpu_seconds":2.25,"resident_bytes":4194304,
+//!               "virtual_bytes":9437184,"open_fds":20,"unreaped":[{"pid":12,"command":"sh",
+//!               "parent_pid":7,"parent_command":"serve"}]},
 //!  "exports":["GOMAXPROCS"],
 //!  "timeline":[{"at_ms":5000,"phase":"stopping","what":"SIGTERM to the child"}]}
 //! ```
 //!
 //! `stop`, `pid`, the child's `uptime_ms`, `exit`, `signal`, `status`,
-//! `changed_ms_ago`, each limit and its source are null when there is none.
+//! `changed_ms_ago`, each limit and its source, each figure of `used` and all of
+//! `processes` are null when there is none.
 
 use std::fmt::{self, Display, Write as _};
 use std::time::Instant;
@@ -28,9 +35,10 @@ use crate::policy::exit::ExitReason;
 use crate::policy::limits::{Limit, Limits};
 use crate::policy::status::Status;
 use crate::policy::statusz::About;
+use crate::policy::usage::{RESOURCES, Tree, Usage};
 
 /// The page, with a newline at its end.
-pub(super) fn json(status: &Status, about: &About, now: Instant) -> String {
+pub(super) fn json(status: &Status, usage: &Usage, about: &About, now: Instant) -> String {
     let ago = |at: Instant| now.saturating_duration_since(at).as_millis();
     let mut page = Json { text: String::with_capacity(2048) };
     page.open("", '{');
@@ -68,8 +76,10 @@ pub(super) fn json(status: &Status, about: &About, now: Instant) -> String {
     }
     page.close(']');
     page.limits(&status.limits);
+    page.used(usage);
+    page.processes(usage.tree.as_ref());
     page.open("exports", '[');
-    for name in &about.exports {
+    for name in &status.exports {
         page.text("", Some(name));
     }
     page.close(']');
@@ -155,6 +165,52 @@ impl Json {
         self.close('}');
         self.close('}');
     }
+
+    fn used(&mut self, usage: &Usage) {
+        self.open("used", '{');
+        self.seconds("cpu_seconds", usage.cpu_seconds);
+        self.value("throttled_periods", &OrNull(usage.throttled_periods));
+        self.seconds("throttled_seconds", usage.throttled_seconds);
+        self.value("memory_bytes", &OrNull(usage.memory_bytes));
+        self.value("working_set_bytes", &OrNull(usage.working_set_bytes));
+        self.value("pids", &OrNull(usage.pids));
+        self.open("pressure", '{');
+        for (resource, pressure) in RESOURCES.into_iter().zip(usage.pressure) {
+            self.open(resource, '{');
+            self.seconds("waiting_seconds", pressure.waiting_seconds);
+            self.seconds("stalled_seconds", pressure.stalled_seconds);
+            self.close('}');
+        }
+        self.close('}');
+        self.close('}');
+    }
+
+    fn processes(&mut self, tree: Option<&Tree>) {
+        let Some(tree) = tree else { return self.value("processes", &NULL) };
+        self.open("processes", '{');
+        self.value("processes", &tree.processes);
+        self.value("threads", &tree.threads);
+        self.value("zombies", &tree.zombies);
+        self.seconds("cpu_seconds", Some(tree.cpu_seconds));
+        self.value("resident_bytes", &tree.resident_bytes);
+        self.value("virtual_bytes", &tree.virtual_bytes);
+        self.value("open_fds", &OrNull(tree.open_fds));
+        self.open("unreaped", '[');
+        for zombie in &tree.unreaped {
+            self.open("", '{');
+            self.value("pid", &zombie.pid);
+            self.text("command", Some(&zombie.command));
+            self.value("parent_pid", &zombie.parent_pid);
+            self.text("parent_command", Some(&zombie.parent_command));
+            self.close('}');
+        }
+        self.close(']');
+        self.close('}');
+    }
+
+    fn seconds(&mut self, name: &str, seconds: Option<f64>) {
+        self.value(name, &OrNull(seconds.filter(|seconds| seconds.is_finite())));
+    }
 }
 
 struct OrNull<T>(Option<T>);
@@ -186,7 +242,7 @@ mod tests {
     use crate::policy::checks::{CheckReport, Level};
     use crate::policy::health::serving;
     use crate::policy::signal::Signal;
-    use crate::policy::statusz::about;
+    use crate::policy::statusz::{about, used};
 
     #[test]
     fn the_page_has_the_shape_of_its_description() {
@@ -195,6 +251,7 @@ mod tests {
         let mut status = serving();
         status.child_began_at = ago(2500);
         status.stop_requested_at = ago(1200);
+        status.exports = vec!["CASTOFF_CPUS", "GOMAXPROCS"];
         status.child_exit = Some(ExitReason::Signal(Signal::TERM));
         status.notify_status = Some("\"\u{7f}\\".to_owned());
         let source = "/sys/fs/cgroup/cpu.max".to_owned();
@@ -206,7 +263,7 @@ mod tests {
             changed_at: ago(1500),
             durations: None,
         });
-        let text = json(&status, &about(now - Duration::from_secs(61)), now);
+        let text = json(&status, &used(), &about(now - Duration::from_secs(61)), now);
         assert!(text.ends_with("}\n") && text.lines().count() == 1, "{text}");
         let page: Value = serde_json::from_str(&text).expect("JSON");
         let expected = tree!({
@@ -225,6 +282,22 @@ mod tests {
                     "cpus": "/sys/fs/cgroup/cpu.max", "memory_bytes": null, "pids": null,
                 },
             },
+            "used": {
+                "cpu_seconds": 2.5, "throttled_periods": 3, "throttled_seconds": 0.25,
+                "memory_bytes": 7_340_032, "working_set_bytes": 5_242_880, "pids": 12,
+                "pressure": {
+                    "cpu": { "waiting_seconds": 1.5, "stalled_seconds": 0 },
+                    "memory": { "waiting_seconds": 0, "stalled_seconds": null },
+                    "io": { "waiting_seconds": null, "stalled_seconds": null },
+                },
+            },
+            "processes": {
+                "processes": 3, "threads": 11, "zombies": 1, "cpu_seconds": 2.25,
+                "resident_bytes": 4_194_304, "virtual_bytes": 9_437_184, "open_fds": 20,
+                "unreaped": [
+                    { "pid": 12, "command": "a\nb", "parent_pid": 7, "parent_command": "serve" },
+                ],
+            },
             "exports": ["CASTOFF_CPUS", "GOMAXPROCS"],
             "timeline": [
                 { "at_ms": 0, "phase": "draining", "what": "readiness off" },
@@ -237,7 +310,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_null() {
         let status = Status::new(Limits::default());
-        let text = json(&status, &about(Instant::now()), Instant::now());
+        let text = json(&status, &Usage::default(), &about(Instant::now()), Instant::now());
         let page: Value = serde_json::from_str(&text).expect("JSON");
         for pointer in [
             "/stop",
@@ -246,6 +319,9 @@ mod tests {
             "/child/exit",
             "/child/status",
             "/limits/pids",
+            "/used/pids",
+            "/used/pressure/io/waiting_seconds",
+            "/processes",
         ] {
             assert_eq!(page.pointer(pointer), Some(&Value::Null), "{pointer}");
         }

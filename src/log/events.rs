@@ -20,6 +20,7 @@ use crate::policy::env_dir::Refusal;
 use crate::policy::exit::ExitReason;
 use crate::policy::limits::{Limit, Limits};
 use crate::policy::program::Program;
+use crate::policy::resize::Change;
 use crate::policy::signal::Signal;
 use crate::policy::status::PhaseName;
 
@@ -67,8 +68,29 @@ pub(crate) fn limits_detected(limits: &Limits) {
         pids = value(pids),
         cpu_source = source(cpus),
         memory_source = source(memory_bytes),
+        pids_source = source(pids),
         "{}",
         if has_any { "limits detected" } else { "no limits detected, nothing to export" }
+    );
+}
+
+/// Limits that somebody has changed while the child ran. Of one that stayed
+/// there is no field; one that has only `_to` is new, one that has only `_from`
+/// is gone. `limits` are the new ones.
+pub(crate) fn limits_changed(change: &Change, limits: &Limits) {
+    let Change { cpus, memory_bytes, pids } = change;
+    info!(
+        event = "limits_changed",
+        cpus_from = cpus.and_then(|step| step.from),
+        cpus_to = cpus.and_then(|step| step.to),
+        memory_bytes_from = memory_bytes.and_then(|step| step.from),
+        memory_bytes_to = memory_bytes.and_then(|step| step.to),
+        pids_from = pids.and_then(|step| step.from),
+        pids_to = pids.and_then(|step| step.to),
+        cpu_source = source(&limits.cpus).filter(|_| cpus.is_some()),
+        memory_source = source(&limits.memory_bytes).filter(|_| memory_bytes.is_some()),
+        pids_source = source(&limits.pids).filter(|_| pids.is_some()),
+        "limits changed"
     );
 }
 
@@ -305,8 +327,9 @@ pub(crate) fn restart_scheduled(delay: Duration, restarts: u32, limit: Option<u3
     );
 }
 
-/// `hook` is `pre_start`, `pre_stop` or `post_stop`, here and below; `command`
-/// is argv[0] only.
+/// `hook` is `pre_start`, `pre_stop`, `post_stop` or, for the command of
+/// CASTOFF_RESIZE_ACTION, `resize_action`, here and below; `command` is argv[0]
+/// only.
 pub(crate) fn hook_started(hook: &'static str, hook_pid: i32, command: &OsStr) {
     info!(event = "hook_started", hook, hook_pid, command = %command.display(), "hook started");
 }

@@ -11,8 +11,8 @@ mod values;
 use std::path::{Path, PathBuf};
 
 pub(crate) use layout::{CGROUP, Group, Layout, MEMINFO, MOUNTINFO, USUAL_MOUNT, Version};
-pub(crate) use values::throttling;
 use values::{Expected, Parsed};
+pub(crate) use values::{figure, number, throttling};
 
 const STATUS: &str = "/proc/self/status";
 
@@ -72,26 +72,60 @@ pub(crate) struct Found {
     pub(crate) layout: Layout,
     /// One line each, without an end.
     pub(crate) warnings: Vec<String>,
+    pub(crate) unclear: Unclear,
+}
+
+/// How many files of each kind could not be read or understood: with one of
+/// them, a limit that was not found may be there all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unclear {
+    pub(crate) cpus: usize,
+    pub(crate) memory_bytes: usize,
+    pub(crate) pids: usize,
 }
 
 /// Finds the effective limits of the process. `online` is the number of CPUs
 /// that the machine has in use; `read` gives the text of a file by the path
 /// under which the user would find it.
 pub(crate) fn find(online: Option<u32>, read: impl FnMut(&Path) -> Text) -> Found {
-    let mut search = Search { read, warnings: Vec::new(), has_seen_a_limit_file: false };
+    let mut search = Search::new(read);
     let mut layout = search.layout();
-    let (cpus, affinity) = search.cpus(&layout, online);
-    let memory_bytes = search.memory_bytes(&layout);
-    let pids = search.lowest(layout.pids.as_ref(), |search, dir, _| {
-        search.limit(dir.join("pids.max"), values::amount)
-    });
+    let (mut limits, unclear) = search.limits(&layout, online);
     if layout.is_guessed && !search.has_seen_a_limit_file {
         layout.kind = CgroupKind::None;
+        limits.cgroup = layout.kind;
     }
-    let cpus_are_inherited = cpus.as_ref().is_some_and(|limit| is_inherited_quota(limit, &layout));
-    let limits =
-        Limits { cgroup: layout.kind, cpus, memory_bytes, pids, affinity, cpus_are_inherited };
-    Found { limits, layout, warnings: search.warnings }
+    Found { limits, layout, warnings: search.warnings, unclear }
+}
+
+/// Reads the limits again where `find` has found them.
+pub(crate) fn find_again(
+    layout: &Layout,
+    online: Option<u32>,
+    read: impl FnMut(&Path) -> Text,
+) -> (Limits, Unclear) {
+    Search::new(read).limits(layout, online)
+}
+
+/// The files that somebody writes to change a limit, of all levels that can be
+/// seen. What follows from one, as `cpuset.cpus.effective` does, is not written.
+pub(crate) fn files_of_change(layout: &Layout) -> Vec<PathBuf> {
+    let files = |group: &Option<Group>, v1: &[&str], v2: &[&str]| -> Vec<PathBuf> {
+        let Some(group) = group else { return Vec::new() };
+        let names = match group.version {
+            Version::V1 => v1,
+            Version::V2 => v2,
+        };
+        let of_level = |dir: &PathBuf| names.iter().map(|name| dir.join(name)).collect::<Vec<_>>();
+        group.levels.iter().flat_map(of_level).collect()
+    };
+    [
+        files(&layout.cpu, &["cpu.cfs_quota_us", "cpu.cfs_period_us"], &["cpu.max"]),
+        files(&layout.cpuset, &["cpuset.cpus"], &["cpuset.cpus"]),
+        files(&layout.memory, &["memory.limit_in_bytes"], &["memory.max"]),
+        files(&layout.pids, &["pids.max"], &["pids.max"]),
+    ]
+    .concat()
 }
 
 /// How many CPUs a list such as that of `/sys/devices/system/cpu/online` names.
@@ -114,6 +148,31 @@ struct Search<Read> {
 }
 
 impl<Read: FnMut(&Path) -> Text> Search<Read> {
+    fn new(read: Read) -> Self {
+        Self { read, warnings: Vec::new(), has_seen_a_limit_file: false }
+    }
+
+    fn limits(&mut self, layout: &Layout, online: Option<u32>) -> (Limits, Unclear) {
+        let mut told = self.warnings.len();
+        let mut new_warnings = |search: &Self| {
+            search.warnings.len() - std::mem::replace(&mut told, search.warnings.len())
+        };
+        let (cpus, affinity) = self.cpus(layout, online);
+        let unclear_cpus = new_warnings(self);
+        let memory_bytes = self.memory_bytes(layout);
+        let unclear_memory = new_warnings(self);
+        let pids = self.lowest(layout.pids.as_ref(), |search, dir, _| {
+            search.limit(dir.join("pids.max"), values::amount)
+        });
+        let unclear =
+            Unclear { cpus: unclear_cpus, memory_bytes: unclear_memory, pids: new_warnings(self) };
+        let cpus_are_inherited =
+            cpus.as_ref().is_some_and(|limit| is_inherited_quota(limit, layout));
+        let cgroup = layout.kind;
+        let limits = Limits { cgroup, cpus, memory_bytes, pids, affinity, cpus_are_inherited };
+        (limits, unclear)
+    }
+
     fn layout(&mut self) -> Layout {
         let cgroup = (self.read)(Path::new(CGROUP)).and_then(must_exist);
         let mountinfo = (self.read)(Path::new(MOUNTINFO)).and_then(must_exist);

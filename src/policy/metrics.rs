@@ -8,7 +8,8 @@
 use super::accept::{Range, ranges};
 use super::checks::{BOUNDS, CheckReport, Durations};
 use super::exit::ExitReason;
-use super::status::{PhaseName, SignalCounts, Status, Usage};
+use super::status::{PhaseName, SignalCounts, Status};
+use super::usage::{Pressure, RESOURCES, Tree, Usage};
 use std::fmt::Display;
 
 /// How the metrics are written.
@@ -110,20 +111,15 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
         status.limits.memory_bytes.as_ref().map(|limit| limit.value),
     );
     page.gauge(
-        "castoff_memory_usage_bytes",
-        "Memory that the container uses, page cache included.",
-        usage.memory_bytes,
+        "castoff_pids_limit",
+        "Processes and threads that the container may have.",
+        status.limits.pids.as_ref().map(|limit| limit.value),
     );
-    page.counter(
-        "castoff_cpu_throttled_periods",
-        "Periods in which the CPU limit held the container back.",
-        usage.throttled_periods,
-    );
-    page.counter(
-        "castoff_cpu_throttled_seconds",
-        "Time for which the CPU limit held the container back.",
-        usage.throttled_seconds.filter(|seconds| seconds.is_finite()),
-    );
+    page.usage(usage);
+    page.pressure(&usage.pressure);
+    if let Some(tree) = &usage.tree {
+        page.tree(tree);
+    }
     page.counter(
         "castoff_log_dropped",
         "Log lines that could not be written.",
@@ -207,6 +203,96 @@ impl Page {
 
     fn counter(&mut self, name: &str, help: &str, value: Option<impl Display>) {
         self.single(name, Kind::Counter, help, value);
+    }
+
+    fn usage(&mut self, usage: &Usage) {
+        self.gauge(
+            "castoff_memory_usage_bytes",
+            "Memory that the container uses, page cache included.",
+            usage.memory_bytes,
+        );
+        self.gauge(
+            "castoff_memory_working_set_bytes",
+            "The same without the page cache that can be dropped at once.",
+            usage.working_set_bytes,
+        );
+        self.gauge(
+            "castoff_pids",
+            "Processes and threads that the container has, as its limit counts them.",
+            usage.pids,
+        );
+        self.seconds(
+            "castoff_cpu_usage_seconds",
+            "CPU time that the container has used.",
+            usage.cpu_seconds,
+        );
+        self.counter(
+            "castoff_cpu_throttled_periods",
+            "Periods in which the CPU limit held the container back.",
+            usage.throttled_periods,
+        );
+        self.seconds(
+            "castoff_cpu_throttled_seconds",
+            "Time for which the CPU limit held the container back.",
+            usage.throttled_seconds,
+        );
+    }
+
+    fn pressure(&mut self, pressure: &[Pressure; 3]) {
+        for (resource, pressure) in RESOURCES.into_iter().zip(pressure) {
+            self.seconds(
+                &format!("castoff_pressure_{resource}_waiting_seconds"),
+                "Time in which a task of the container or more waited for it.",
+                pressure.waiting_seconds,
+            );
+            self.seconds(
+                &format!("castoff_pressure_{resource}_stalled_seconds"),
+                "Time in which all tasks of the container waited for it.",
+                pressure.stalled_seconds,
+            );
+        }
+    }
+
+    fn tree(&mut self, tree: &Tree) {
+        self.gauge(
+            "castoff_processes",
+            "Processes that castoff answers for, without itself and zombies.",
+            Some(tree.processes),
+        );
+        self.gauge(
+            "castoff_zombies",
+            "Processes that have ended and that nobody has reaped yet.",
+            Some(tree.zombies),
+        );
+        self.seconds(
+            "castoff_child_cpu_seconds",
+            "CPU time of castoff's descendants, of those that have ended too.",
+            Some(tree.cpu_seconds),
+        );
+        self.gauge(
+            "castoff_child_resident_memory_bytes",
+            "Resident memory of castoff's descendants, shared memory once for each.",
+            Some(tree.resident_bytes),
+        );
+        self.gauge(
+            "castoff_child_virtual_memory_bytes",
+            "Virtual memory of castoff's descendants.",
+            Some(tree.virtual_bytes),
+        );
+        self.gauge(
+            "castoff_child_threads",
+            "Threads of castoff's descendants.",
+            Some(tree.threads),
+        );
+        self.gauge(
+            "castoff_child_open_fds",
+            "Descriptors that castoff's descendants have open.",
+            tree.open_fds,
+        );
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, value: Option<f64>) {
+        self.counter(name, help, value.filter(|seconds| seconds.is_finite()));
     }
 
     fn single(&mut self, name: &str, kind: Kind, help: &str, value: Option<impl Display>) {

@@ -112,6 +112,8 @@ pub(crate) struct Status {
     /// What the child says of itself (STATUS= of sd_notify): one line.
     pub(crate) notify_status: Option<String>,
     pub(crate) limits: Limits,
+    /// Names of the variables that the child gets from castoff.
+    pub(crate) exports: Vec<&'static str>,
 }
 
 impl Status {
@@ -136,6 +138,7 @@ impl Status {
             checks: Vec::new(),
             notify_status: None,
             limits,
+            exports: Vec::new(),
         }
     }
 
@@ -150,17 +153,4 @@ impl Status {
     pub(crate) fn is_live(&self) -> bool {
         self.checks.iter().filter(|check| check.level == Level::Live).all(|check| check.is_up)
     }
-}
-
-/// What the cgroup has used so far. A figure whose source is missing is `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Usage {
-    /// Bytes of memory in use (v2 `memory.current`, v1 `memory.usage_in_bytes`).
-    pub(crate) memory_bytes: Option<u64>,
-    /// Periods in which the quota held the group back (`nr_throttled`).
-    pub(crate) throttled_periods: Option<u64>,
-    /// Seconds for which it was held back (`throttled_usec`, `throttled_time`).
-    pub(crate) throttled_seconds: Option<f64>,
-    /// Log lines that could not be written.
-    pub(crate) log_lines_dropped: u64,
 }

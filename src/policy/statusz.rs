@@ -13,13 +13,12 @@ use super::exit::ExitReason;
 use super::limits::Limit;
 use super::status::{PhaseName, Status};
 use super::timeline::Step;
+use super::usage::{Pressure, RESOURCES, Tree, Unreaped, Usage};
 
 /// What does not change between castoff's start and its end.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     pub(crate) started_at: Instant,
-    /// Names of the variables that the child gets from castoff.
-    pub(crate) exports: Vec<&'static str>,
     /// The timeline of a stop that is asked for while the child serves.
     pub(crate) timeline: Vec<Step>,
     /// The same before the child has been ready.
@@ -39,7 +38,7 @@ impl About {
 }
 
 /// The page as aligned text.
-pub(crate) fn text(status: &Status, about: &About, now: Instant) -> String {
+pub(crate) fn text(status: &Status, usage: &Usage, about: &About, now: Instant) -> String {
     let since = |at: Instant| now.saturating_duration_since(at);
     let mut page = Page { text: String::with_capacity(2048) };
     page.line("version", &env!("CARGO_PKG_VERSION"));
@@ -70,8 +69,13 @@ pub(crate) fn text(status: &Status, about: &About, now: Instant) -> String {
     page.line("memory_bytes", &limit(&limits.memory_bytes));
     page.line("pids", &limit(&limits.pids));
 
+    page.head("used");
+    page.usage(usage);
+    page.head("processes");
+    page.tree(usage.tree.as_ref());
+
     page.head("exported variables");
-    page.list(&about.exports);
+    page.list(&status.exports);
 
     page.head("timeline of a stop");
     page.timeline(about.timeline(status));
@@ -111,6 +115,44 @@ impl Page {
             ));
         }
         self.none_if(checks.is_empty());
+    }
+
+    fn usage(&mut self, usage: &Usage) {
+        let before = self.text.len();
+        self.optional("cpu", usage.cpu_seconds.map(|time| format!("{time:.3} s")));
+        self.optional("throttled", usage.throttled_seconds.map(|time| format!("{time:.3} s")));
+        self.optional("memory_bytes", usage.memory_bytes);
+        self.optional("working set", usage.working_set_bytes);
+        self.optional("pids", usage.pids);
+        for (resource, Pressure { waiting_seconds, stalled_seconds }) in
+            RESOURCES.into_iter().zip(usage.pressure)
+        {
+            if let Some(waiting) = waiting_seconds {
+                let stalled = stalled_seconds.map(|time| format!(", stalled {time:.3} s"));
+                let stalled = stalled.unwrap_or_default();
+                self.line(&format!("{resource} wait"), &format!("{waiting:.3} s{stalled}"));
+            }
+        }
+        self.none_if(self.text.len() == before);
+    }
+
+    fn tree(&mut self, tree: Option<&Tree>) {
+        let Some(tree) = tree else {
+            self.text.push_str("not known\n");
+            return;
+        };
+        self.line("processes", &tree.processes);
+        self.line("zombies", &tree.zombies);
+        self.line("threads", &tree.threads);
+        self.line("cpu", &format!("{:.3} s", tree.cpu_seconds));
+        self.line("resident", &tree.resident_bytes);
+        self.optional("open fds", tree.open_fds);
+        for Unreaped { pid, command, parent_pid, parent_command } in &tree.unreaped {
+            let (command, parent) = (printable(command), printable(parent_command));
+            self.text.push_str(&format!(
+                "zombie {pid} ({command}) waits for its parent {parent_pid} ({parent})\n"
+            ));
+        }
     }
 
     fn list(&mut self, names: &[&str]) {
@@ -172,12 +214,45 @@ pub(crate) fn about(started_at: Instant) -> About {
     };
     About {
         started_at,
-        exports: vec!["CASTOFF_CPUS", "GOMAXPROCS"],
         timeline: vec![
             step(0, PhaseName::Draining, "readiness off"),
             step(5000, PhaseName::Stopping, "SIGTERM to the child"),
         ],
         early_timeline: vec![step(0, PhaseName::Stopping, "SIGTERM to the child")],
+    }
+}
+
+/// A usage with something to tell, for the same tests.
+#[cfg(test)]
+pub(crate) fn used() -> Usage {
+    let unreaped = Unreaped {
+        pid: 12,
+        command: "a\nb".to_owned(),
+        parent_pid: 7,
+        parent_command: "serve".to_owned(),
+    };
+    let tree = Tree {
+        processes: 3,
+        threads: 11,
+        zombies: 1,
+        unreaped: vec![unreaped],
+        cpu_seconds: 2.25,
+        resident_bytes: 4 << 20,
+        virtual_bytes: 9 << 20,
+        open_fds: Some(20),
+    };
+    let waiting =
+        |waiting, stalled_seconds| Pressure { waiting_seconds: Some(waiting), stalled_seconds };
+    Usage {
+        memory_bytes: Some(7 << 20),
+        working_set_bytes: Some(5 << 20),
+        cpu_seconds: Some(2.5),
+        throttled_periods: Some(3),
+        throttled_seconds: Some(0.25),
+        pids: Some(12),
+        pressure: [waiting(1.5, Some(0.0)), waiting(0.0, None), Pressure::default()],
+        tree: Some(tree),
+        log_lines_dropped: 2,
     }
 }
 
@@ -212,6 +287,7 @@ mod tests {
                 report("page", Level::Ready, true, ago(now, 1500)),
                 report("depends-on-1", Level::Dependency, false, None),
             ],
+            exports: vec!["CASTOFF_CPUS", "GOMAXPROCS"],
             limits: Limits {
                 cgroup: CgroupKind::V2,
                 cpus: Some(Limit { value: 1.5, source: "/sys/fs/cgroup/cpu.max".to_owned() }),
@@ -221,7 +297,7 @@ mod tests {
         };
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
-            text(&status, &about(now - Duration::from_secs(61)), now),
+            text(&status, &used(), &about(now - Duration::from_secs(61)), now),
             format!(
                 "version       {version}\n\
                  phase         serving\n\
@@ -245,6 +321,22 @@ mod tests {
                  cpus          1.5 (/sys/fs/cgroup/cpu.max)\n\
                  memory_bytes  none\n\
                  pids          none\n\
+                 \n[used]\n\
+                 cpu           2.500 s\n\
+                 throttled     0.250 s\n\
+                 memory_bytes  7340032\n\
+                 working set   5242880\n\
+                 pids          12\n\
+                 cpu wait      1.500 s, stalled 0.000 s\n\
+                 memory wait   0.000 s\n\
+                 \n[processes]\n\
+                 processes     3\n\
+                 zombies       1\n\
+                 threads       11\n\
+                 cpu           2.250 s\n\
+                 resident      4194304\n\
+                 open fds      20\n\
+                 zombie 12 (a?b) waits for its parent 7 (serve)\n\
                  \n[exported variables]\n\
                  CASTOFF_CPUS\n\
                  GOMAXPROCS\n\
@@ -258,9 +350,10 @@ mod tests {
     #[test]
     fn a_child_that_never_served_has_a_shorter_timeline() {
         let now = Instant::now();
-        let about = About { exports: vec![], ..about(now) };
+        let about = about(now);
         let starting = Status { was_ready: false, ..Status::new(Default::default()) };
-        let page = text(&starting, &about, now);
+        let page = text(&starting, &Usage::default(), &about, now);
+        assert!(page.contains("\n[used]\nnone\n\n[processes]\nnot known\n"), "{page}");
         assert!(
             page.ends_with("[timeline of a stop]\n       0 ms  stopping  SIGTERM to the child\n")
         );
@@ -270,7 +363,7 @@ mod tests {
         let stopping = Status { phase, stop_requested_at, ..serving() };
         assert_eq!(about.timeline(&stopping).len(), 2);
         assert_eq!(about.timeline(&Status { was_ready: false, ..stopping }).len(), 1);
-        let page = text(&Status { stop_requested_at, ..serving() }, &about, now);
+        let page = text(&Status { stop_requested_at, ..serving() }, &used(), &about, now);
         assert!(page.contains("\nstop          requested 0.000 s ago\n"), "{page}");
     }
 }

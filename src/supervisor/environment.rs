@@ -10,7 +10,9 @@ use std::path::PathBuf;
 
 use crate::log::events;
 use crate::policy::env_dir::{Refusal, Variables};
-use crate::policy::runtime_env::Export;
+use crate::policy::limits::Limits;
+use crate::policy::program::Program;
+use crate::policy::runtime_env::{Export, Exports, Withheld};
 use crate::policy::user::{self, Credentials};
 use crate::system::env_dir::{self, Failure};
 use crate::system::environment;
@@ -22,6 +24,9 @@ pub(crate) struct Switch {
     pub(crate) child: Credentials,
 }
 
+/// What a child is told of those limits, whose other variables are these.
+pub(crate) type ExportRule = Box<dyn Fn(&Limits, &[CString]) -> (Program, Exports)>;
+
 /// What the variables come from.
 pub(crate) struct Environment {
     inherited: Vec<CString>,
@@ -30,21 +35,29 @@ pub(crate) struct Environment {
     has_read: bool,
     /// What was left out of each directory, so that it is told once.
     refused: Vec<Vec<(OsString, Refusal)>>,
-    exports: Vec<Export>,
+    rule: ExportRule,
+    exports: Exports,
+    /// What the exports depend on, where they do.
+    program: Program,
+    /// They are not those that the log has told of.
+    are_exports_news: bool,
     replaced: Vec<(&'static str, Option<String>)>,
     switch: Option<Switch>,
 }
 
 impl Environment {
     /// What castoff was given and nothing else, until `read_files`.
-    pub(crate) fn new(directories: Vec<PathBuf>, switch: Option<Switch>) -> Self {
+    pub(crate) fn new(directories: Vec<PathBuf>, switch: Option<Switch>, rule: ExportRule) -> Self {
         Self {
             inherited: environment::inherited(),
             directories,
             files: Variables::default(),
             has_read: false,
             refused: Vec::new(),
-            exports: Vec::new(),
+            rule,
+            exports: Exports::default(),
+            program: Program::default(),
+            are_exports_news: false,
             replaced: Vec::new(),
             switch,
         }
@@ -82,9 +95,31 @@ impl Environment {
         inherited.or_else(|| self.files.get(name.as_bytes())).map(OsStr::from_bytes)
     }
 
-    /// What castoff adds, in place of what it has added so far.
-    pub(crate) fn export(&mut self, exports: Vec<Export>) {
+    /// Adds what follows from these limits, in place of what was added before.
+    pub(crate) fn export(&mut self, limits: &Limits) {
+        let (program, exports) = (self.rule)(limits, &self.base());
+        self.are_exports_news |= exports != self.exports || program != self.program;
         self.exports = exports;
+        self.program = program;
+    }
+
+    /// Logs what the child gets, if the last one has got something else.
+    pub(crate) fn tell_exports(&mut self) {
+        if !std::mem::take(&mut self.are_exports_news) {
+            return;
+        }
+        events::program_recognised(&self.program);
+        for Export { name, value, why, .. } in &self.exports.exports {
+            events::env_exported(name, value, why);
+        }
+        for Withheld { name, why } in &self.exports.withheld {
+            events::env_withheld(name, why);
+        }
+    }
+
+    /// The names of what is added.
+    pub(crate) fn exported(&self) -> Vec<&'static str> {
+        self.exports.exports.iter().map(|export| export.name).collect()
     }
 
     /// What is set without castoff.
@@ -106,7 +141,7 @@ impl Environment {
     /// For hooks and the commands of checks.
     pub(crate) fn of_commands(&self) -> Vec<CString> {
         let mut all = self.base();
-        environment::export(&mut all, &self.exports);
+        environment::export(&mut all, &self.exports.exports);
         for (name, value) in &self.replaced {
             environment::replace(&mut all, name, value.as_ref().map(String::as_bytes));
         }
@@ -136,7 +171,16 @@ mod tests {
     use crate::policy::runtime_env::Change;
 
     fn environment(inherited: &[&str], files: &[(&str, &str)]) -> Environment {
-        let mut environment = Environment::new(Vec::new(), None);
+        let export = |name| Export {
+            name,
+            value: "export".to_owned(),
+            change: Change::Added,
+            why: String::new(),
+        };
+        let exports = ["A", "B", "C", "EMPTY"].map(export).into();
+        let exports = Exports { exports, withheld: Vec::new() };
+        let rule = move |_: &Limits, _: &[CString]| (Program::default(), exports.clone());
+        let mut environment = Environment::new(Vec::new(), None, Box::new(rule));
         environment.inherited =
             inherited.iter().map(|entry| CString::new(*entry).unwrap()).collect();
         for (name, value) in files {
@@ -155,13 +199,7 @@ mod tests {
             &["A=1", "A=2", "EMPTY=", "odd", "=odd"],
             &[("A", "file"), ("B", "file"), ("EMPTY", "file"), ("odd", "file")],
         );
-        let export = |name| Export {
-            name,
-            value: "export".to_owned(),
-            change: Change::Added,
-            why: String::new(),
-        };
-        environment.export(["A", "B", "C", "EMPTY"].map(export).into());
+        environment.export(&Limits::default());
         environment.replace("D", Some("replaced".to_owned()));
         let expected =
             ["A=1", "A=2", "EMPTY=", "odd", "=odd", "B=file", "odd=file", "C=export", "D=replaced"];

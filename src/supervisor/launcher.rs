@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::environment::Environment;
 use crate::log::events;
 use crate::policy::exit::{CASTOFF_FAILED, NOT_EXECUTABLE, NOT_FOUND};
+use crate::policy::limits::Limits;
 use crate::policy::signal::Signal;
 use crate::policy::user::Credentials;
 use crate::system::Pid;
@@ -43,10 +44,12 @@ impl Launcher {
 
     /// Reads anew what may have changed since the last start of the child. What
     /// cannot be read stays as it was: by now castoff goes on.
-    pub(super) fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self, limits: &Limits) {
         if let Err(error) = self.environment.read_files() {
             events::env_dir_failed(error);
         }
+        self.environment.export(limits);
+        self.environment.tell_exports();
     }
 
     /// Starts the child with those descriptors; `before` is the one that had the

@@ -1,4 +1,4 @@
-//! Whose end it was: the child's, a hook's, a check's, or an orphan's.
+//! Whose end it was: the child's, a hook's or another command's, or an orphan's.
 //!
 //! Turns what the reaper reports into events. It waits for nobody; the only
 //! `waitpid` is in `system::reaper`.
@@ -24,7 +24,11 @@ impl Supervisor {
         let mut left = Left::More;
         for _ in 0..LAST_TURNS {
             left = reaper::reap(|pid, change| match change {
-                _ if self.is_child(pid) || self.hooks.is(pid) || self.checks.is(pid) => {
+                _ if self.is_child(pid)
+                    || self.hooks.is(pid)
+                    || self.limits.is(pid)
+                    || self.checks.is(pid) =>
+                {
                     own.push((pid, change));
                 }
                 Change::Ended(_) if self.refused.contains(&pid) => {
@@ -64,6 +68,7 @@ impl Supervisor {
                 Change::Ended(reason) if self.checks.is(*pid) => {
                     self.check_command_ended(*pid, reason);
                 }
+                Change::Ended(reason) if self.limits.is(*pid) => self.resize_command_ended(reason),
                 _ if !self.is_child(*pid) => {}
                 Change::Stopped(by) => {
                     // Without a terminal no shell waits, whatever the groups look like.

@@ -1,18 +1,19 @@
-//! Reads the files that limits and usage come from, below roots that tests and
-//! odd mounts can move.
+//! Reads the files that limits come from, below roots that tests and odd mounts
+//! can move; `usage` reads what is used of them.
 //!
 //! What they mean is decided in `policy::limits`. Limits are read here because
 //! castoff starts with them: cgroups-rs opens 25 files where 10 will do, and it
-//! cannot tell "unlimited" from "missing". Usage, read on a scrape, is its.
+//! cannot tell "unlimited" from "missing".
+
+mod usage;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use cgroups_rs::fs::cpu::CpuController;
-
-use crate::policy::limits::{self, Group, Limits, Text, USUAL_MOUNT, Version};
-use crate::policy::status::Usage;
+use crate::policy::limits::{self, Layout, Limits, Text, USUAL_MOUNT, Unclear};
+use crate::policy::resize;
+pub(crate) use usage::Groups;
 
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
@@ -33,27 +34,52 @@ pub(crate) struct Roots {
 pub(crate) struct Detected {
     pub(crate) limits: Limits,
     pub(crate) groups: Groups,
+    pub(crate) files: LimitFiles,
     /// What could not be used, one line each. None of it stops the start.
     pub(crate) warnings: Vec<String>,
 }
 
+/// Where the limits were found, to look again.
+#[derive(Clone, Debug)]
+pub(crate) struct LimitFiles {
+    roots: Roots,
+    layout: Layout,
+    /// How many files were unclear at the start.
+    unclear: Unclear,
+}
+
+impl LimitFiles {
+    /// The limits as they are now, after they were `old`. It opens a file for
+    /// each level and kind, which takes some 100 µs.
+    pub(crate) fn read_again(&self, old: &Limits) -> Limits {
+        let (new, unclear) =
+            limits::find_again(&self.layout, online(), |path| read(&self.roots.real(path)));
+        resize::believed(old, new, self.unclear, unclear)
+    }
+
+    /// The files that are written when a limit is changed. Some may not exist.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let paths = limits::files_of_change(&self.layout);
+        paths.iter().map(|path| self.roots.real(path)).collect()
+    }
+}
+
 /// Finds the limits of this process.
 pub(crate) fn detect(roots: &Roots) -> Detected {
+    detect_on(roots, online())
+}
+
+fn online() -> Option<u32> {
     let online = read(Path::new(ONLINE)).ok().flatten();
-    detect_on(roots, online.and_then(|text| limits::cpu_count(&text)))
+    online.and_then(|text| limits::cpu_count(&text))
 }
 
 /// As `detect`, on a machine with that many CPUs in use.
 fn detect_on(roots: &Roots, online: Option<u32>) -> Detected {
     let found = limits::find(online, |path| read(&roots.real(path)));
-    let real = |group: Option<Group>| {
-        group.map(|group| Group {
-            levels: group.levels.iter().map(|dir| roots.real(dir)).collect(),
-            ..group
-        })
-    };
-    let groups = Groups { cpu: real(found.layout.cpu), memory: real(found.layout.memory) };
-    Detected { limits: found.limits, groups, warnings: found.warnings }
+    let groups = Groups::new(&found.layout, roots);
+    let files = LimitFiles { roots: roots.clone(), layout: found.layout, unclear: found.unclear };
+    Detected { limits: found.limits, groups, files, warnings: found.warnings }
 }
 
 impl Roots {
@@ -85,51 +111,6 @@ fn read(path: &Path) -> Text {
         }
         Err(error) if is_absent(error.kind()) => Ok(None),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-/// The directories that usage is read from, own group first.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Groups {
-    cpu: Option<Group>,
-    memory: Option<Group>,
-}
-
-impl Groups {
-    /// What the group of the process has used so far. For a controller that is
-    /// not turned on for the group itself, its nearest ancestor with one.
-    /// `log_lines_dropped` is not known here.
-    pub(crate) fn usage(&self) -> Usage {
-        let (throttled_periods, throttled_seconds) = self.throttling();
-        Usage {
-            memory_bytes: self.memory_bytes(),
-            throttled_periods,
-            throttled_seconds,
-            ..Usage::default()
-        }
-    }
-
-    fn memory_bytes(&self) -> Option<u64> {
-        let group = self.memory.as_ref()?;
-        let file = match group.version {
-            Version::V1 => "memory.usage_in_bytes",
-            Version::V2 => "memory.current",
-        };
-        // Not by cgroups-rs, which opens eleven files for this one, gives 0 for a
-        // missing one and panics on an empty `memory.numa_stat`.
-        let text = group.levels.iter().find_map(|dir| read(&dir.join(file)).ok().flatten())?;
-        std::str::from_utf8(&text).ok()?.trim().parse().ok()
-    }
-
-    fn throttling(&self) -> (Option<u64>, Option<f64>) {
-        let Some(group) = self.cpu.as_ref() else { return (None, None) };
-        let of = |dir: &PathBuf| {
-            let controller =
-                CpuController::new(dir.clone(), PathBuf::new(), group.version == Version::V2);
-            let throttling = limits::throttling(&controller.cpu().stat);
-            throttling.0.is_some().then_some(throttling)
-        };
-        group.levels.iter().find_map(of).unwrap_or_default()
     }
 }
 

@@ -5,6 +5,7 @@
 //! so the chain of parents always leads here. What `processes` has seen is
 //! looked at again before it is signalled: a pid may be another's by then.
 
+mod accounting;
 mod processes;
 
 use std::collections::{HashMap, HashSet};
@@ -20,6 +21,7 @@ use super::subreaper::is_pid_1;
 use crate::policy::lifecycle::Scope;
 use crate::policy::notify::Kinship;
 use crate::policy::signal::Signal;
+pub(crate) use accounting::account;
 use processes::{Proc, Process, has_no_descriptor};
 
 /// How often the walk is repeated for processes that were forked during it.

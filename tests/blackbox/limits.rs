@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::json;
 
@@ -206,14 +207,14 @@ fn what_cannot_be_understood_is_one_warning_and_the_child_runs() {
 }
 
 /// A group of this machine that goes with the value.
-struct Group {
+pub(crate) struct Group {
     root: PathBuf,
     dir: PathBuf,
 }
 
 impl Group {
     /// A group at the top of a v1 hierarchy. `Err` says why there cannot be one.
-    fn new(controller: &str) -> Result<Self, String> {
+    pub(crate) fn new(controller: &str) -> Result<Self, String> {
         let groups = fs::read_to_string("/proc/self/cgroup").map_err(|e| e.to_string())?;
         let own = groups.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
@@ -228,18 +229,20 @@ impl Group {
             Some(_) => {}
         }
         let root = Path::new("/sys/fs/cgroup").join(controller);
-        let dir = root.join(format!("castoff-test-{}", std::process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = root.join(format!("castoff-test-{}-{nth}", std::process::id()));
         fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         Ok(Self { root, dir })
     }
 
     #[track_caller]
-    fn set(&self, file: &str, value: &str) {
+    pub(crate) fn set(&self, file: &str, value: &str) {
         fs::write(self.dir.join(file), value).expect(file);
     }
 
     /// Has castoff enter the group before it is castoff.
-    fn enter(&self, castoff: Castoff) -> Castoff {
+    pub(crate) fn enter(&self, castoff: Castoff) -> Castoff {
         let processes = self.dir.join("cgroup.procs");
         // 0 is whoever writes.
         let enter = move || -> io::Result<()> { fs::write(&processes, "0") };

@@ -24,6 +24,7 @@ mod logs;
 mod notify;
 mod probe;
 mod reaping;
+mod resize;
 mod restart;
 mod robustness;
 mod signals;

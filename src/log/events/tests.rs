@@ -4,6 +4,7 @@ use super::*;
 use crate::log::capture::{lines_of, without_time};
 use crate::policy::limits::CgroupKind;
 use crate::policy::program::Kind;
+use crate::policy::resize::Step;
 
 /// The one line of an event: its level, message and the rest.
 #[track_caller]
@@ -43,14 +44,17 @@ fn limits_detected_names_the_limits_that_exist() {
         cgroup: CgroupKind::V2,
         cpus: Some(Limit { value: 1.5, source: "/sys/fs/cgroup/cpu.max".into() }),
         memory_bytes: Some(Limit { value: 1 << 30, source: "/sys/fs/cgroup/memory.max".into() }),
+        pids: Some(Limit { value: 50, source: "/sys/fs/cgroup/pids.max".into() }),
         ..Limits::default()
     };
     assert_line(
         || limits_detected(&limits),
         concat!(
             r#""level":"INFO","msg":"limits detected","event":"limits_detected","cgroup":"v2","#,
-            r#""cpus":1.5,"memory_bytes":1073741824,"cpu_source":"/sys/fs/cgroup/cpu.max","#,
-            r#""memory_source":"/sys/fs/cgroup/memory.max"}"#
+            r#""cpus":1.5,"memory_bytes":1073741824,"pids":50,"#,
+            r#""cpu_source":"/sys/fs/cgroup/cpu.max","#,
+            r#""memory_source":"/sys/fs/cgroup/memory.max","#,
+            r#""pids_source":"/sys/fs/cgroup/pids.max"}"#
         ),
     );
     assert_line(
@@ -98,6 +102,35 @@ fn a_child_that_cannot_be_signalled_is_a_warning() {
         concat!(
             r#""level":"WARN","msg":"child cannot be signalled","event":"child_out_of_reach","#,
             r#""child_pid":7,"cause":"Operation not permitted"}"#
+        ),
+    );
+}
+
+#[test]
+fn limits_changed_tells_the_old_and_the_new_value() {
+    let source = || "/sys/fs/cgroup/memory.max".to_owned();
+    let limits = Limits {
+        cpus: Some(Limit { value: 1.5, source: "/sys/fs/cgroup/cpu.max".into() }),
+        memory_bytes: Some(Limit { value: 1 << 30, source: source() }),
+        ..Limits::default()
+    };
+    let memory_bytes = Some(Step { from: Some(1 << 29), to: Some(1 << 30) });
+    assert_line(
+        || limits_changed(&Change { memory_bytes, ..Change::default() }, &limits),
+        concat!(
+            r#""level":"INFO","msg":"limits changed","event":"limits_changed","#,
+            r#""memory_bytes_from":536870912,"memory_bytes_to":1073741824,"#,
+            r#""memory_source":"/sys/fs/cgroup/memory.max"}"#
+        ),
+    );
+    // One that is new, and one that is gone.
+    let cpus = Some(Step { from: None, to: Some(1.5) });
+    let pids = Some(Step { from: Some(50), to: None });
+    assert_line(
+        || limits_changed(&Change { cpus, pids, ..Change::default() }, &limits),
+        concat!(
+            r#""level":"INFO","msg":"limits changed","event":"limits_changed","#,
+            r#""cpus_to":1.5,"pids_from":50,"cpu_source":"/sys/fs/cgroup/cpu.max"}"#
         ),
     );
 }

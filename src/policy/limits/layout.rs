@@ -24,6 +24,9 @@ pub(crate) const USUAL_MOUNT: &str = "/sys/fs/cgroup";
 
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
+/// v1's own controller for the time that was used; v2 counts it in any group.
+const CPUACCT: &str = "cpuacct";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
     V1,
@@ -47,6 +50,10 @@ pub(crate) struct Layout {
     pub(crate) cpuset: Option<Group>,
     pub(crate) memory: Option<Group>,
     pub(crate) pids: Option<Group>,
+    /// Where used CPU time is counted; it limits nothing.
+    pub(crate) cpuacct: Option<Group>,
+    /// The group in the hierarchy of v2, whether or not it has a controller.
+    pub(crate) unified: Option<Group>,
     /// A mount such as lxcfs's stands in for the machine's own meminfo.
     pub(super) meminfo_is_covered: bool,
     /// Where the mounts are is a guess.
@@ -78,12 +85,15 @@ impl Layout {
         };
         let group = |controller| find_group(controller, memberships.as_deref(), &mounts);
         let [cpu, cpuset, memory, pids] = CONTROLLERS.map(group);
+        let unified = find_unified(memberships.as_deref(), &mounts);
         Self {
             kind: kind_of(&mounts),
             cpu,
             cpuset,
             memory,
             pids,
+            cpuacct: group(CPUACCT),
+            unified,
             meminfo_is_covered,
             is_guessed,
             skipped,
@@ -252,20 +262,23 @@ fn find_group(
             Filesystem::V2 | Filesystem::Meminfo => false,
         })
     };
-    let v2_mounts = || mounts.iter().filter(|mount| mount.filesystem == Filesystem::V2);
-    let Some(memberships) = memberships else {
+    let Some(known) = memberships else {
         // Which group is ours cannot be known; in a container it is the root.
-        return place(Version::V1, b"/", v1_mounts())
-            .or_else(|| place(Version::V2, b"/", v2_mounts()));
+        return place(Version::V1, b"/", v1_mounts()).or_else(|| find_unified(memberships, mounts));
     };
     let in_v1 = |membership: &&Membership| names(membership.controllers).any(|n| n == controller);
-    match memberships.iter().find(in_v1) {
+    match known.iter().find(in_v1) {
         Some(membership) => place(Version::V1, membership.path, v1_mounts()),
-        None => {
-            let membership = memberships.iter().find(|membership| membership.is_v2())?;
-            place(Version::V2, membership.path, v2_mounts())
-        }
+        None => find_unified(memberships, mounts),
     }
+}
+
+fn find_unified(memberships: Option<&[Membership]>, mounts: &[Mount]) -> Option<Group> {
+    let path = match memberships {
+        Some(memberships) => memberships.iter().find(|membership| membership.is_v2())?.path,
+        None => b"/",
+    };
+    place(Version::V2, path, mounts.iter().filter(|mount| mount.filesystem == Filesystem::V2))
 }
 
 fn place<'a>(

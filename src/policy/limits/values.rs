@@ -32,7 +32,7 @@ const CPU_LIST: Expected = Expected("a list of CPUs, such as \"0-3,6\"");
 
 /// Decimal digits and nothing else. A number too large for the type is the
 /// largest one: it was written by somebody who meant "no limit".
-fn number(text: &str) -> Option<u64> {
+pub(crate) fn number(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
@@ -124,11 +124,16 @@ pub(super) fn mem_total(text: &str) -> Option<u64> {
 /// How often and for how long the CPU quota held a group back: the text of
 /// `cpu.stat`, whose unit is in the name (v2 µs) or is not (v1 ns).
 pub(crate) fn throttling(text: &str) -> (Option<u64>, Option<f64>) {
-    let figure = |key| value_of(text, key).and_then(number);
-    let seconds = figure("throttled_usec")
+    let seconds = figure(text, "throttled_usec")
         .map(|usec| usec as f64 / 1e6)
-        .or_else(|| figure("throttled_time").map(|nanos| nanos as f64 / 1e9));
-    (figure("nr_throttled"), seconds)
+        .or_else(|| figure(text, "throttled_time").map(|nanos| nanos as f64 / 1e9));
+    (figure(text, "nr_throttled"), seconds)
+}
+
+/// The number on the line that starts with `key`, as in `cpu.stat` and
+/// `memory.stat`.
+pub(crate) fn figure(text: &str, key: &str) -> Option<u64> {
+    value_of(text, key).and_then(number)
 }
 
 /// The word after `key` on the line that starts with it.

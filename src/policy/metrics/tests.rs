@@ -6,6 +6,7 @@ use crate::policy::checks::Level;
 use crate::policy::health;
 use crate::policy::limits::Limit;
 use crate::policy::signal::Signal;
+use crate::policy::statusz::used;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -35,12 +36,10 @@ fn everything() -> (Status, Usage) {
         let name = name.to_owned();
         status.checks.push(CheckReport { name, level, is_up, changed_at: None, durations });
     }
-    let usage = Usage {
-        memory_bytes: Some(1 << 20),
-        throttled_periods: Some(3),
-        throttled_seconds: Some(0.000_001),
-        log_lines_dropped: 2,
-    };
+    status.limits.pids = Some(Limit { value: 50, source: "pids.max".to_owned() });
+    let mut usage = used();
+    usage.memory_bytes = Some(1 << 20);
+    usage.throttled_seconds = Some(0.000_001);
     (status, usage)
 }
 
@@ -154,13 +153,27 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
         ("castoff_memory_usage_bytes", 1_048_576.0),
         ("castoff_cpu_throttled_periods_total", 3.0),
         ("castoff_cpu_throttled_seconds_total", 0.000_001),
+        ("castoff_pids_limit", 50.0),
+        ("castoff_pids", 12.0),
+        ("castoff_memory_working_set_bytes", 5_242_880.0),
+        ("castoff_cpu_usage_seconds_total", 2.5),
+        ("castoff_pressure_cpu_waiting_seconds_total", 1.5),
+        ("castoff_pressure_cpu_stalled_seconds_total", 0.0),
+        ("castoff_pressure_memory_waiting_seconds_total", 0.0),
+        ("castoff_processes", 3.0),
+        ("castoff_zombies", 1.0),
+        ("castoff_child_cpu_seconds_total", 2.25),
+        ("castoff_child_resident_memory_bytes", 4_194_304.0),
+        ("castoff_child_virtual_memory_bytes", 9_437_184.0),
+        ("castoff_child_threads", 11.0),
+        ("castoff_child_open_fds", 20.0),
         ("castoff_log_dropped_total", 2.0),
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");
     }
     let of_checks = samples.keys().filter(|series| series.starts_with("castoff_check_")).count();
     assert_eq!(of_checks, 3 + 2 * (BOUNDS.len() + 3));
-    assert_eq!(samples.len() - of_checks, 16 + PhaseName::ALL.len() + 64 + 1, "and nothing else");
+    assert_eq!(samples.len() - of_checks, 30 + PhaseName::ALL.len() + 64 + 1, "and nothing else");
 }
 
 #[test]
@@ -211,6 +224,12 @@ fn a_metric_without_a_source_is_left_out() {
         "castoff_signals_",
         "castoff_cpu_",
         "castoff_memory_",
+        "castoff_pids",
+        "castoff_pressure_",
+        "castoff_processes",
+        "castoff_zombies",
+        "castoff_child_cpu_",
+        "castoff_child_open_fds",
         "castoff_drain_connections",
         "castoff_check_",
     ] {

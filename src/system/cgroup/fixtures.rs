@@ -270,9 +270,10 @@ fn usage_is_that_of_the_own_group() {
         // An empty file beside the one that is wanted is no obstacle.
         ("v1_numa_stat_empty", Some(7 << 20), None, None),
     ] {
-        let expected =
-            Usage { memory_bytes, throttled_periods, throttled_seconds, log_lines_dropped: 0 };
-        assert_eq!(detected(name).groups.usage(), expected, "{name}");
+        let usage = detected(name).groups.usage();
+        let found = (usage.memory_bytes, usage.throttled_periods, usage.throttled_seconds);
+        assert_eq!(found, (memory_bytes, throttled_periods, throttled_seconds), "{name}");
+        assert_eq!((usage.tree, usage.log_lines_dropped), (None, 0), "{name}");
     }
 }
 
@@ -288,4 +289,114 @@ fn a_mount_elsewhere_is_read_where_it_is() {
     ] {
         assert_eq!(roots.real(Path::new(path)), Path::new(real), "{path}");
     }
+}
+
+/// A copy of a fixture that a test may write to; gone with the value.
+struct Copied(PathBuf);
+
+impl Copied {
+    fn new(name: &str) -> Self {
+        let to = std::env::temp_dir().join(format!("castoff-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&to);
+        copy(&fixtures().join(name), &to);
+        Self(to)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.0.join("sys").join(file);
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        std::fs::write(path, text).expect(file);
+    }
+
+    fn detected(&self) -> Detected {
+        let roots = Roots { cgroup: self.0.join("sys"), proc: self.0.join("proc") };
+        detect_on(&roots, Some(ONLINE_CPUS))
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a fixture").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a file").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a file");
+        }
+    }
+}
+
+#[test]
+fn every_figure_of_v2_is_found_where_the_kernel_has_it() {
+    let copied = Copied::new("v2_half_cpu");
+    for (file, text) in [
+        ("cpu.stat", "usage_usec 2500000\nnr_throttled 3\nthrottled_usec 250000\n"),
+        ("memory.stat", "anon 1\ninactive_file 1048576\n"),
+        ("pids.current", "12\n"),
+        ("cpu.pressure", "some avg10=0.00 total=1500000\nfull avg10=0.00 total=500000\n"),
+        ("io.pressure", "some avg10=0.00 total=7\n"),
+    ] {
+        copied.write(file, text);
+    }
+    let usage = copied.detected().groups.usage();
+    assert_eq!(usage.cpu_seconds, Some(2.5));
+    assert_eq!(usage.working_set_bytes, Some(4 << 20));
+    assert_eq!(usage.pids, Some(12));
+    let [cpu, memory, io] = usage.pressure;
+    assert_eq!((cpu.waiting_seconds, cpu.stalled_seconds), (Some(1.5), Some(0.5)));
+    assert_eq!(memory, Default::default());
+    assert_eq!((io.waiting_seconds, io.stalled_seconds), (Some(0.000_007), None));
+}
+
+#[test]
+fn the_pressure_of_an_ancestor_is_not_ones_own() {
+    let copied = Copied::new("v2_pod_lower_than_container");
+    copied.write("cpu.pressure", "some total=1500000\n");
+    copied.write("kubepods.slice/cpu.pressure", "some total=1500000\n");
+    let usage = copied.detected().groups.usage();
+    assert_eq!(usage.pressure, [Default::default(); 3]);
+}
+
+#[test]
+fn limits_are_read_again_as_they_are() {
+    let copied = Copied::new("v2_half_cpu");
+    let Detected { limits, files, .. } = copied.detected();
+    assert_eq!(files.read_again(&limits).memory_bytes, limits.memory_bytes);
+    copied.write("memory.max", "33554432\n");
+    copied.write("pids.max", "max\n");
+    let now = files.read_again(&limits);
+    assert_eq!(now.memory_bytes.as_ref().map(|limit| limit.value), Some(32 << 20));
+    assert_eq!(now.pids, None);
+    // An empty file is one that is being written.
+    copied.write("memory.max", "");
+    assert_eq!(files.read_again(&now).memory_bytes, now.memory_bytes);
+    copied.write("memory.max", "max\n");
+    assert_eq!(files.read_again(&now).memory_bytes, None);
+}
+
+#[test]
+fn every_file_is_watched_that_somebody_writes_to_change_a_limit() {
+    let names = |name: &str| -> Vec<String> {
+        let files = detected(name).files;
+        let sys = fixtures().join(name).join("sys");
+        let below = |path: PathBuf| Some(path.strip_prefix(&sys).ok()?.display().to_string());
+        files.paths().into_iter().filter_map(below).collect()
+    };
+    let v2 = names("v2_pod_lower_than_container");
+    for level in ["", "kubepods.slice/", "kubepods.slice/pod7.slice/"] {
+        for file in ["cpu.max", "cpuset.cpus", "memory.max", "pids.max"] {
+            assert!(v2.contains(&format!("{level}{file}")), "{level}{file} of {v2:?}");
+        }
+    }
+    let v1 = names("v1_host_namespace");
+    for file in [QUOTA, "cpu,cpuacct/cpu.cfs_period_us", V1_MEMORY, "pids/pids.max"] {
+        assert!(v1.contains(&file.to_owned()), "{file} of {v1:?}");
+    }
+    assert_eq!(names("no_proc"), [""; 0]);
 }

@@ -77,7 +77,7 @@ impl Proc {
         Self { until: Some(until), ..self }
     }
 
-    fn file(&self, pid: i32, name: &str) -> PathBuf {
+    pub(super) fn file(&self, pid: i32, name: &str) -> PathBuf {
         self.root.join(format!("{pid}/{name}"))
     }
 
@@ -101,11 +101,32 @@ impl Proc {
     /// # Errors
     /// It has gone, or castoff has no descriptor left.
     pub(super) fn process(&self, pid: i32) -> io::Result<Process> {
+        self.stat(pid, Process::parse)
+    }
+
+    /// What `parse` makes of its `stat`.
+    ///
+    /// # Errors
+    /// As `process`.
+    pub(super) fn stat<T>(
+        &self,
+        pid: i32,
+        parse: impl FnOnce(i32, &[u8]) -> Option<T>,
+    ) -> io::Result<T> {
         // The kernel gives all of it to the first read; `fs::read` would ask thrice.
         let mut stat = [0; 1024];
         let length = File::open(self.file(pid, "stat"))?.read(&mut stat)?;
         let stat = stat.get(..length).unwrap_or_default();
-        Process::parse(pid, stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        parse(pid, stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// The pids that there are, in the order of the directory.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub(super) fn pids(&self) -> io::Result<impl Iterator<Item = i32> + use<>> {
+        let entries = fs::read_dir(&self.root)?.flatten();
+        Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
     }
 
     /// Brings `living` up to date, by pid. Who is in there is not read again, but
@@ -115,10 +136,8 @@ impl Proc {
     /// The directory cannot be read, castoff has no descriptor left, or its time
     /// is up.
     pub(super) fn look(&self, living: &mut HashMap<i32, Process>) -> io::Result<()> {
-        let entries = fs::read_dir(&self.root)?.flatten();
         // First the directory, then the files: there may be one descriptor left.
-        let pids: HashSet<i32> =
-            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        let pids: HashSet<i32> = self.pids()?.collect();
         living.retain(|pid, _| pids.contains(pid));
         let mut due: Vec<i32> = pids.into_iter().filter(|pid| !living.contains_key(pid)).collect();
         let mut read = HashSet::with_capacity(due.len());

@@ -1,0 +1,194 @@
+//! Files that somebody else may change: says that one of them has changed, and
+//! not which or how.
+//!
+//! Costs nothing while nothing happens. It works on the files of cgroups too:
+//! the kernel tells of a write by whomever, also through another mount or from
+//! outside of the container, and of events that a group counts, such as those of
+//! `memory.events` (kernel document `cgroup-v2`). It never reads the files.
+#![expect(unsafe_code, reason = "tokio wants to be told that a descriptor stays what it is")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// How many reads of events one turn takes: each holds some 150 of them.
+const TURN: usize = 4;
+
+/// Files, watched.
+pub(crate) struct Watch {
+    events: AsyncFd<Events>,
+}
+
+struct Events(Inotify);
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Watch {
+    /// Begins to watch. A file that does not exist, or that castoff may not read,
+    /// is passed over; `None`: no file is left.
+    ///
+    /// # Errors
+    /// The kernel has no inotify, or no room for another one (`man 7 inotify`,
+    /// `/proc/sys/fs/inotify`).
+    ///
+    /// # Panics
+    /// Outside of the context of a runtime.
+    pub(crate) fn open(paths: &[PathBuf]) -> io::Result<Option<Self>> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        if add(&inotify, paths)? == 0 {
+            return Ok(None);
+        }
+        let events = Events(inotify);
+        // SAFETY: inotify owns its descriptor and gives out no other.
+        let events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }?;
+        Ok(Some(Self { events }))
+    }
+
+    /// Watches those of the files too that are new, or that have replaced one.
+    /// What is watched stays so without a gap.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub(crate) fn renew(&mut self, paths: &[PathBuf]) -> io::Result<()> {
+        add(&self.events.get_ref().0, paths).map(drop)
+    }
+
+    /// Waits until a file has changed; of several changes it may tell once.
+    /// Nothing is lost when this is dropped before it is ready.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            let Ok(mut ready) = self.events.readable().await else {
+                return std::future::pending().await;
+            };
+            let mut has_changed = false;
+            for _ in 0..TURN {
+                match ready.get_inner().0.read_events() {
+                    Ok(_) => has_changed = true,
+                    // There are no more.
+                    Err(_) => {
+                        ready.clear_ready();
+                        break;
+                    }
+                }
+            }
+            if has_changed {
+                return;
+            }
+        }
+    }
+}
+
+/// How many of the files are watched now. The kernel takes a second word about a
+/// file for the first.
+fn add(inotify: &Inotify, paths: &[PathBuf]) -> io::Result<usize> {
+    // One that is replaced by a rename loses a link before it goes.
+    let changes = AddWatchFlags::IN_MODIFY
+        | AddWatchFlags::IN_ATTRIB
+        | AddWatchFlags::IN_MOVE_SELF
+        | AddWatchFlags::IN_DELETE_SELF;
+    let mut watched = 0;
+    for path in paths {
+        match inotify.add_watch(path, changes) {
+            Ok(_) => watched += 1,
+            Err(error @ (Errno::ENOSPC | Errno::ENOMEM | Errno::ENOSYS)) => {
+                return Err(error.into());
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(watched)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A directory of this test, and files in it.
+    fn files<const N: usize>(name: &str, files: [&str; N]) -> (PathBuf, [PathBuf; N]) {
+        let dir = std::env::temp_dir().join(format!("castoff-watch-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let paths = files.map(|file| dir.join(file));
+        for path in &paths {
+            fs::write(path, "1").expect("a file");
+        }
+        (dir, paths)
+    }
+
+    async fn is_quiet(watch: &mut Watch) -> bool {
+        timeout(Duration::from_millis(50), watch.changed()).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn a_write_is_told_and_a_read_is_not() {
+        let (dir, paths) = files("write", ["a", "b"]);
+        let mut watch = Watch::open(&paths).expect("inotify").expect("files");
+        for path in &paths {
+            fs::read(path).expect("a file");
+            assert!(is_quiet(&mut watch).await);
+            fs::write(path, "2").expect("a file");
+            timeout(PATIENCE, watch.changed()).await.expect("it is told");
+        }
+        fs::remove_dir_all(dir).expect("it is there");
+    }
+
+    #[tokio::test]
+    async fn a_burst_is_told_to_its_end() {
+        let (dir, paths) = files("burst", ["a", "b"]);
+        let mut watch = Watch::open(&paths).expect("inotify").expect("files");
+        for nth in 0..2000 {
+            for path in &paths {
+                fs::write(path, nth.to_string()).expect("a file");
+            }
+        }
+        while !is_quiet(&mut watch).await {}
+        fs::write(&paths[0], "last").expect("a file");
+        timeout(PATIENCE, watch.changed()).await.expect("it is told");
+        fs::remove_dir_all(dir).expect("it is there");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_goes_or_is_replaced_is_told_and_can_be_watched_anew() {
+        let (dir, [gone, replaced, new]) = files("lost", ["gone", "replaced", "new"]);
+        let watched = [gone.clone(), replaced.clone()];
+        let mut watch = Watch::open(&watched).expect("inotify").expect("files");
+        for act in [&(|| fs::remove_file(&gone)) as &dyn Fn() -> io::Result<()>, &|| {
+            fs::rename(&new, &replaced)
+        }] {
+            act().expect("a file");
+            timeout(PATIENCE, watch.changed()).await.expect("it is told");
+            while !is_quiet(&mut watch).await {}
+        }
+        fs::write(&gone, "2").expect("a file");
+        fs::write(&replaced, "2").expect("a file");
+        assert!(is_quiet(&mut watch).await);
+        watch.renew(&watched).expect("inotify");
+        for path in &watched {
+            fs::write(path, "3").expect("a file");
+            timeout(PATIENCE, watch.changed()).await.expect("it is told");
+        }
+        fs::remove_dir_all(dir).expect("it is there");
+    }
+
+    #[tokio::test]
+    async fn without_a_file_there_is_no_watch() {
+        let nowhere = [PathBuf::from("/nonexistent/a"), PathBuf::from("x".repeat(5000))];
+        assert!(Watch::open(&nowhere).expect("inotify").is_none());
+        assert!(Watch::open(&[]).expect("inotify").is_none());
+    }
+}
