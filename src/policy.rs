@@ -6,6 +6,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod checks;
+pub(crate) mod death;
 pub(crate) mod dice;
 pub(crate) mod drain;
 pub(crate) mod exit;
@@ -17,6 +18,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod limits;
 pub(crate) mod metrics;
 pub(crate) mod notify;
+pub(crate) mod oom;
 pub(crate) mod reaction;
 pub(crate) mod restart;
 pub(crate) mod runtime_env;
@@ -24,6 +26,7 @@ pub(crate) mod signal;
 pub(crate) mod status;
 pub(crate) mod statusz;
 pub(crate) mod stop_plan;
+pub(crate) mod termination;
 pub(crate) mod timeline;
 pub(crate) mod traffic;
 pub(crate) mod user;

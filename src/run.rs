@@ -4,6 +4,7 @@
 //! there ends castoff with 125 and one word about it. Afterwards nothing does.
 
 mod notify;
+mod termination;
 
 use std::ffi::{CString, OsString};
 use std::hash::{BuildHasher, RandomState};
@@ -34,7 +35,7 @@ use crate::policy::stop_plan::StopScope;
 use crate::policy::timeline::{Request, timeline};
 use crate::probe;
 use crate::supervisor::{
-    Accepted, Checks, Commands, Launcher, Parts, Setting, Supervisor, Traffic,
+    Accepted, Checks, Commands, Launcher, Parts, Setting, Supervisor, Traffic, Witness,
 };
 use crate::system::cgroup::{self, Detected, Groups, Roots};
 use crate::system::child;
@@ -61,10 +62,12 @@ pub(crate) fn run() -> u8 {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Supervise(config)) => launch(&config, mask).unwrap_or_else(|failure| {
             let _ = writeln!(io::stderr(), "castoff: {failure}");
+            termination::leave_word(&config.termination_log, &failure.to_string());
             CASTOFF_FAILED
         }),
         Err(errors) => {
             let _ = writeln!(io::stderr(), "{errors}");
+            termination::leave_word(errors.termination_log(), &errors.in_short());
             CASTOFF_FAILED
         }
     }
@@ -130,6 +133,12 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     );
     let checks =
         Checks::new(config.checks.clone(), config.wait_timeout, seed(), config.proc_root.clone());
+    let witness = Witness::new(
+        ready.detected.groups.clone(),
+        config.exit_map.clone(),
+        termination::log(&config.termination_log),
+        started_at,
+    );
     let parts = Parts {
         lifecycle,
         launcher,
@@ -138,6 +147,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         traffic,
         checks,
         notify,
+        witness,
         status,
     };
     let mut supervisor = Supervisor::new(setting(config), parts);
@@ -155,6 +165,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     if let Some(failure) = supervisor.failure() {
         let _ = writeln!(io::stderr(), "castoff: {failure}");
     }
+    supervisor.leave_last_word(code);
     events::exiting(code, supervisor.stop_requested_at().map(|at| at.elapsed()));
     Ok(code)
 }

@@ -5,6 +5,7 @@
 //! child was started is logged and the loop goes on. Only `run` calls it.
 
 mod checks;
+mod death;
 mod hooks;
 mod launcher;
 mod main_process;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 
 pub(crate) use checks::Checks;
 use checks::Heard;
+pub(crate) use death::Witness;
 pub(crate) use hooks::Commands;
 use hooks::Hooks;
 pub(crate) use launcher::Launcher;
@@ -31,7 +33,6 @@ use notify::{ChildsEnd, Said};
 pub(crate) use traffic::{Accepted, Traffic};
 
 use crate::log::events;
-use crate::policy::exit::ExitReason;
 use crate::policy::hooks::{Hook, HookEnd};
 use crate::policy::lifecycle::{Action, Cause, Event, Lifecycle, Outcome, PhaseChange, Scope};
 use crate::policy::signal::{Rewrite, Signal};
@@ -64,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) traffic: Traffic,
     pub(crate) checks: Checks,
     pub(crate) notify: Notify,
+    pub(crate) witness: Witness,
     pub(crate) status: watch::Sender<Status>,
 }
 
@@ -75,6 +77,7 @@ pub(crate) struct Supervisor {
     hooks: Hooks,
     checks: Checks,
     notify: Notify,
+    witness: Witness,
     traffic: Traffic,
     signals: Signals,
     batch: Vec<Received>,
@@ -116,8 +119,7 @@ enum Wake {
 
 impl Supervisor {
     pub(crate) fn new(setting: Setting, parts: Parts) -> Self {
-        let Parts { lifecycle, launcher, commands, signals, traffic, checks, notify, status } =
-            parts;
+        let Parts { lifecycle, launcher, commands, signals, traffic, checks, notify, .. } = parts;
         Self {
             setting,
             lifecycle,
@@ -125,6 +127,7 @@ impl Supervisor {
             traffic,
             checks,
             notify,
+            witness: parts.witness,
             hooks: Hooks::new(commands),
             signals,
             batch: Vec::new(),
@@ -139,7 +142,7 @@ impl Supervisor {
             must_announce: false,
             must_reap: false,
             is_suspended: false,
-            status,
+            status: parts.status,
             actions: VecDeque::new(),
             has_begun: false,
             exit_code: None,
@@ -228,9 +231,6 @@ impl Supervisor {
 
     fn on(&mut self, event: Event) {
         let outcome = self.lifecycle.on(event, Instant::now());
-        if let Event::ChildExited { reason, .. } = event {
-            self.log_child_exited(reason);
-        }
         self.take(outcome);
     }
 
@@ -238,6 +238,7 @@ impl Supervisor {
         self.publish();
         if let Some(change) = outcome.change {
             log_change(&change);
+            self.note_change(&change);
             if change.cause == Cause::WaitTimedOut {
                 self.failure = Some(self.checks.wait_failure());
             }
@@ -247,6 +248,9 @@ impl Supervisor {
         self.follow_checks();
         self.actions.extend(outcome.actions);
         self.perform_all();
+        if outcome.change.is_some_and(|change| change.to == PhaseName::Killing) {
+            self.leave_first_word();
+        }
     }
 
     fn perform_all(&mut self) {
@@ -257,7 +261,10 @@ impl Supervisor {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::StartChild => self.start_child(),
+            Action::StartChild => {
+                self.forget_the_last_child();
+                self.start_child();
+            }
             Action::StartHook(hook) => self.start_hook(hook),
             Action::KillHook => self.hooks.kill(),
             Action::LearnPorts(time) => self.traffic.learn_ports(Instant::now() + time),
@@ -277,6 +284,7 @@ impl Supervisor {
             Action::ListSurvivors(scope, time) => self.list_survivors(scope, time),
             Action::AnnounceRestart(attempt) => {
                 events::restart_scheduled(attempt.delay, attempt.in_a_row, attempt.limit);
+                self.witness.restart_announced(attempt);
             }
             Action::Suspend => {
                 self.is_suspended = true;
@@ -323,6 +331,7 @@ impl Supervisor {
                 } else {
                     self.failure = Some(format!("cannot run {name:?}: {error}"));
                 }
+                self.witness.start_failed(format!("cannot run {name:?}: {}", one_line(&error)));
                 self.refused.extend(error.pid());
                 self.on(Event::StartFailed(code));
             }
@@ -345,7 +354,8 @@ impl Supervisor {
         self.on(Event::ChildStarted);
         for received in std::mem::take(&mut self.early) {
             if let Some((signal, result)) = self.forward(&received) {
-                self.note_forwarded(signal, result);
+                let sender = self.sender_of(&received, true);
+                self.note_forwarded(signal, Some(sender), result);
             }
         }
     }
@@ -364,14 +374,19 @@ impl Supervisor {
         }
     }
 
-    fn signal_tree(&self, signal: Signal, scope: Scope) {
+    fn signal_tree(&mut self, signal: Signal, scope: Scope) {
+        if signal == Signal::KILL {
+            self.note_strike();
+        } else if self.child_is_up {
+            self.witness.has_sent(signal, None);
+        }
         let child = self.child.filter(|_| self.child_is_up);
         let others = self.hooks.pid().into_iter().chain(self.checks.pids());
         let started: Vec<_> = child.into_iter().chain(others).collect();
         tree::signal(&self.setting.proc_root, &started, signal, scope);
     }
 
-    fn list_survivors(&self, scope: Scope, time: Duration) {
+    fn list_survivors(&mut self, scope: Scope, time: Duration) {
         let until = Instant::now() + time;
         let left = tree::survivors(&self.setting.proc_root, SURVIVORS_LISTED, scope, until);
         let Some(left) = left else { return };
@@ -386,6 +401,7 @@ impl Supervisor {
             .collect();
         if left.total > 0 {
             events::survivors(left.total, &listed);
+            self.witness.survivors_listed(&left);
         }
     }
 
@@ -401,12 +417,6 @@ impl Supervisor {
             status.stop_requested_at = lifecycle.stop_requested_at();
         });
         self.tell_outer();
-    }
-
-    fn log_child_exited(&self, reason: ExitReason) {
-        let uptime = self.child_started_at.elapsed();
-        let end = self.lifecycle.child_end().map_or("exited", |end| end.as_str());
-        events::child_exited(self.child.map_or(0, Pid::as_raw), reason, uptime, end);
     }
 
     /// Gives the terminal back to castoff's own group, for whoever comes next.

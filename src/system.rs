@@ -20,6 +20,7 @@ pub(crate) mod sockets;
 pub(crate) mod stderr;
 pub(crate) mod subreaper;
 pub(crate) mod terminal;
+pub(crate) mod termination_log;
 pub(crate) mod tree;
 
 /// The kernel's own names for a process and an error, as the functions below

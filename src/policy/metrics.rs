@@ -7,6 +7,7 @@
 
 use super::accept::{Range, ranges};
 use super::checks::{BOUNDS, CheckReport, Durations};
+use super::death::ExitCounts;
 use super::exit::ExitReason;
 use super::status::{PhaseName, SignalCounts, Status, Usage};
 use std::fmt::Display;
@@ -68,6 +69,7 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
         "The child's last exit code, or 128 + n when signal n ended it.",
         status.child_exit.map(ExitReason::code),
     );
+    page.exits(&status.child_exits);
     page.signals(
         "castoff_signals_received",
         "Signals that castoff has received.",
@@ -123,6 +125,11 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
         "castoff_cpu_throttled_seconds",
         "Time for which the CPU limit held the container back.",
         usage.throttled_seconds.filter(|seconds| seconds.is_finite()),
+    );
+    page.counter(
+        "castoff_oom_kills",
+        "Processes of the container that the OOM killer has killed.",
+        usage.oom_kills,
     );
     page.counter(
         "castoff_log_dropped",
@@ -228,6 +235,15 @@ impl Page {
         }
         for (signal, count) in seen {
             self.labelled(name, Kind::Counter, "signal", signal, count);
+        }
+    }
+
+    /// All of them from the start, so that the first one is a rise.
+    fn exits(&mut self, counts: &ExitCounts) {
+        const NAME: &str = "castoff_child_exits";
+        self.family(NAME, Kind::Counter, "How often a child has ended, by reason.");
+        for (reason, count) in counts.all() {
+            self.labelled(NAME, Kind::Counter, "reason", reason.as_str(), count);
         }
     }
 

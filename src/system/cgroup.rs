@@ -5,6 +5,8 @@
 //! castoff starts with them: cgroups-rs opens 25 files where 10 will do, and it
 //! cannot tell "unlimited" from "missing". Usage, read on a scrape, is its.
 
+mod oom;
+
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -105,6 +107,7 @@ impl Groups {
             memory_bytes: self.memory_bytes(),
             throttled_periods,
             throttled_seconds,
+            oom_kills: self.oom_counts().map(|counts| counts.kills),
             ..Usage::default()
         }
     }

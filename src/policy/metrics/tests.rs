@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::policy::checks::Level;
+use crate::policy::death::Reason;
 use crate::policy::health;
 use crate::policy::limits::Limit;
 use crate::policy::signal::Signal;
@@ -13,6 +14,7 @@ use std::time::Duration;
 fn everything() -> (Status, Usage) {
     let mut status = health::serving();
     status.child_exit = Some(ExitReason::Signal(Signal::TERM));
+    status.child_exits.add(Reason::Stopped);
     for signal in Signal::all() {
         status.signals_received.add(signal);
     }
@@ -39,6 +41,7 @@ fn everything() -> (Status, Usage) {
         memory_bytes: Some(1 << 20),
         throttled_periods: Some(3),
         throttled_seconds: Some(0.000_001),
+        oom_kills: Some(4),
         log_lines_dropped: 2,
     };
     (status, usage)
@@ -147,6 +150,12 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
         ("castoff_signals_forwarded_total{signal=\"SIGTERM\"}", 1.0),
         ("castoff_orphans_reaped_total", u64::MAX as f64),
         ("castoff_child_restarts_total", 2.0),
+        ("castoff_child_exits_total{reason=\"exited\"}", 0.0),
+        ("castoff_child_exits_total{reason=\"signalled\"}", 0.0),
+        ("castoff_child_exits_total{reason=\"stopped\"}", 1.0),
+        ("castoff_child_exits_total{reason=\"killed_at_deadline\"}", 0.0),
+        ("castoff_child_exits_total{reason=\"oom_killed\"}", 0.0),
+        ("castoff_oom_kills_total", 4.0),
         ("castoff_drain_connections", 5.0),
         ("castoff_late_connections_total", 7.0),
         ("castoff_cpu_limit_cores", 1.5),

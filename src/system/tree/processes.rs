@@ -50,6 +50,20 @@ impl Process {
     }
 }
 
+/// The same of the text of `/proc/PID/stat`. A process that is killed has SIGKILL
+/// pending in each of its threads, and PF_EXITING among its flags from then on.
+fn is_ending(stat: &[u8]) -> Option<bool> {
+    const PF_EXITING: u64 = 0x4;
+    const SIGKILL: u64 = 1 << 8;
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let rest = std::str::from_utf8(stat.get(after_name..)?).ok()?;
+    // The 9th and the 31st field, counted from 1; the third is the first of these.
+    let mut fields = rest.split_ascii_whitespace().skip(6);
+    let flags: u64 = fields.next()?.parse().ok()?;
+    let pending: u64 = fields.nth(21)?.parse().ok()?;
+    Some(flags & PF_EXITING != 0 || pending & SIGKILL != 0)
+}
+
 /// A proc file system that shows castoff's own pid namespace: pids of another
 /// one must not be believed.
 pub(super) struct Proc {
@@ -106,6 +120,12 @@ impl Proc {
         let length = File::open(self.file(pid, "stat"))?.read(&mut stat)?;
         let stat = stat.get(..length).unwrap_or_default();
         Process::parse(pid, stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Whether it has a SIGKILL to take, or ends already.
+    pub(super) fn is_ending(&self, pid: i32) -> bool {
+        let stat = fs::read(self.file(pid, "stat")).unwrap_or_default();
+        is_ending(&stat).unwrap_or(false)
     }
 
     /// Brings `living` up to date, by pid. Who is in there is not read again, but
