@@ -164,7 +164,8 @@ fn facts(story: &Story<'_>, message: &mut Message) {
     }
     let mut known = Vec::new();
     known.extend(limits.cpus.as_ref().map(|limit| format!("{} CPUs", limit.value)));
-    known.extend(limits.memory_bytes.as_ref().map(|limit| format!("memory {}", Bytes(limit.value))));
+    known
+        .extend(limits.memory_bytes.as_ref().map(|limit| format!("memory {}", Bytes(limit.value))));
     known.extend(limits.pids.as_ref().map(|limit| format!("{} processes", limit.value)));
     if !known.is_empty() {
         message.line(format_args!("limits: {}", known.join(", ")));

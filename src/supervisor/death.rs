@@ -18,10 +18,10 @@ use crate::policy::status::PhaseName;
 use crate::policy::termination::{
     End, Left, NAMES_TOLD, NotStarted, OomTally, PASSAGES_TOLD, Passage, StopStory, Story, compose,
 };
+use crate::system::Pid;
 use crate::system::cgroup::Groups;
 use crate::system::termination_log::TerminationLog;
 use crate::system::tree::{self, Survivors};
-use crate::system::Pid;
 
 /// For how long castoff's end waits for the file of the termination message.
 const LAST_WRITE: Duration = Duration::from_millis(100);
@@ -141,8 +141,7 @@ impl Supervisor {
 
     /// The child has been reaped: tells why, then does what follows.
     pub(super) fn child_exited(&mut self, reason: ExitReason, is_core_dumped: bool, is_last: bool) {
-        let outcome =
-            self.lifecycle.on(Event::ChildExited { reason, is_last }, Instant::now());
+        let outcome = self.lifecycle.on(Event::ChildExited { reason, is_last }, Instant::now());
         self.child_died(reason, is_core_dumped);
         self.take(outcome);
         self.leave_first_word();

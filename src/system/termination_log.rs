@@ -126,7 +126,8 @@ impl Shared {
         // Longer is not castoff's.
         let mut there = Vec::with_capacity(LONGEST + 1);
         (&file).take(LONGEST as u64 + 1).read_to_end(&mut there)?;
-        let is_free = there.is_empty() || before.map_or_else(|| is_castoffs(&there), |b| b == there);
+        let is_free =
+            there.is_empty() || before.map_or_else(|| is_castoffs(&there), |b| b == there);
         if !is_free {
             return Ok(false);
         }

@@ -169,7 +169,11 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
     }
     let of_checks = samples.keys().filter(|series| series.starts_with("castoff_check_")).count();
     assert_eq!(of_checks, 3 + 2 * (BOUNDS.len() + 3));
-    assert_eq!(samples.len() - of_checks, 16 + PhaseName::ALL.len() + 64 + 1, "and nothing else");
+    assert_eq!(
+        samples.len() - of_checks,
+        17 + PhaseName::ALL.len() + 5 + 64 + 1,
+        "and nothing else"
+    );
 }
 
 #[test]

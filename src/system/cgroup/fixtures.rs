@@ -269,7 +269,7 @@ fn usage_is_that_of_the_own_group() {
         ("v1_numa_stat_empty", Some(7 << 20), None, None),
     ] {
         let expected =
-            Usage { memory_bytes, throttled_periods, throttled_seconds, log_lines_dropped: 0 };
+            Usage { memory_bytes, throttled_periods, throttled_seconds, ..Usage::default() };
         assert_eq!(detected(name).groups.usage(), expected, "{name}");
     }
 }

@@ -36,3 +36,72 @@ fn is_killed_whole(dir: &Path) -> bool {
     let text = read(&dir.join("memory.oom.group")).ok().flatten();
     text.is_some_and(|text| text.trim_ascii() == b"1")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::limits::Group;
+    use std::fs;
+    use std::path::PathBuf;
+
+    /// A group `own` below `above`, with these files.
+    fn counts(name: &str, version: Version, files: &[(&str, &str)]) -> Option<OomCounts> {
+        let name = format!("castoff-oom-{}-{name}", std::process::id());
+        let above = std::env::temp_dir().join(name);
+        let own = above.join("own");
+        fs::create_dir_all(&own).expect("a new directory");
+        for (file, text) in files {
+            fs::write(above.join(file), text).expect("a file");
+        }
+        let levels: Vec<PathBuf> = vec![own, above.clone()];
+        let groups = Groups { memory: Some(Group { version, levels }), ..Groups::default() };
+        let counts = groups.oom_counts();
+        fs::remove_dir_all(above).expect("it is there");
+        counts
+    }
+
+    fn kills(kills: u64) -> Option<OomCounts> {
+        Some(OomCounts { kills, ..OomCounts::default() })
+    }
+
+    #[test]
+    fn the_own_group_counts() {
+        let v1 = [
+            ("own/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+            ("memory.oom_control", "oom_kill 9\n"),
+        ];
+        assert_eq!(counts("v1", Version::V1, &v1), kills(3));
+        let v2 = [
+            ("own/memory.events", "low 0\noom_kill 4\n"),
+            ("own/memory.events.local", "oom_kill 1\n"),
+            ("own/memory.oom.group", "0\n"),
+            ("memory.events", "oom_kill 9\n"),
+        ];
+        assert_eq!(counts("v2", Version::V2, &v2), kills(4));
+    }
+
+    #[test]
+    fn a_group_that_is_killed_whole_says_so() {
+        let v2 = [
+            ("own/memory.events", "oom_kill 4\noom_group_kill 1\n"),
+            ("own/memory.oom.group", "1\n"),
+        ];
+        let expected = OomCounts { kills: 4, group_kills: 1, is_killed_whole: true };
+        assert_eq!(counts("whole", Version::V2, &v2), Some(expected));
+    }
+
+    #[test]
+    fn an_ancestor_counts_for_those_without_a_controller_of_their_own() {
+        let v2 = [
+            ("memory.events", "oom_kill 9\n"),
+            ("memory.events.local", "oom_kill 2\n"),
+            ("memory.oom.group", "1\n"),
+        ];
+        assert_eq!(counts("above", Version::V2, &v2), kills(2));
+        // Nobody counts.
+        let odd = [("own/memory.events", ""), ("memory.events", "oom_kill 9\n")];
+        assert_eq!(counts("odd", Version::V2, &odd), None);
+        assert_eq!(counts("none", Version::V1, &[]), None);
+        assert_eq!(Groups::default().oom_counts(), None);
+    }
+}

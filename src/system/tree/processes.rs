@@ -235,6 +235,23 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_a_sigkill_to_take_is_ending() {
+        let stat = |flags: u64, pending: u64| {
+            let text = format!(
+                "9 (a) b) R 1 9 9 0 -1 {flags} 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0 0 0 0 0 0 0 {pending} 0"
+            );
+            is_ending(text.as_bytes())
+        };
+        assert_eq!(stat(0x40_0040, 0), Some(false));
+        assert_eq!(stat(0x40_0044, 0), Some(true), "PF_EXITING");
+        assert_eq!(stat(0x40_0040, 1 << 8), Some(true), "SIGKILL");
+        assert_eq!(stat(0x40_0040, 1 << 14), Some(false), "SIGTERM");
+        assert_eq!(is_ending(b"9 (x) R 1 9"), None);
+        let proc = Proc::own(Path::new("/proc")).expect("/proc");
+        assert!(!proc.is_ending(std::process::id() as i32));
+    }
+
+    #[test]
     fn this_process_is_found_with_its_own_parent() {
         let proc = Proc::own(Path::new("/proc")).expect("/proc");
         let own = std::process::id() as i32;
