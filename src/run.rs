@@ -35,7 +35,7 @@ use crate::policy::stop_plan::StopScope;
 use crate::policy::timeline::{Request, timeline};
 use crate::probe;
 use crate::supervisor::{
-    Accepted, Checks, Commands, Launcher, Parts, Setting, Supervisor, Traffic, Witness,
+    Accepted, Checks, Commands, Launcher, Parts, Scraped, Setting, Supervisor, Traffic, Witness,
 };
 use crate::system::cgroup::{self, Detected, Groups, Roots};
 use crate::system::child;
@@ -133,11 +133,13 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     );
     let checks =
         Checks::new(config.checks.clone(), config.wait_timeout, seed(), config.proc_root.clone());
+    let scraped = Scraped::default();
     let witness = Witness::new(
         ready.detected.groups.clone(),
         config.exit_map.clone(),
         termination::log(&config.termination_log),
         started_at,
+        Rc::clone(&scraped),
     );
     let parts = Parts {
         lifecycle,
@@ -153,7 +155,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let mut supervisor = Supervisor::new(setting(config), parts);
     if let Some(listener) = ready.listener {
         let connections_max = http::connections_max(descriptors::limit());
-        let usage = usage_of(ready.detected.groups);
+        let usage = usage_of(ready.detected.groups, scraped);
         let serve = http::serve(listener, connections_max, watcher, about, usage, accepted);
         ready.runtime.spawn_local(async move {
             let Err(error) = serve.await;
@@ -349,9 +351,12 @@ fn listen(config: &Config) -> Result<Option<TcpListener>, Failure> {
     bound.map(Some).map_err(|error| Failure::Listen(config.listen_name.clone(), error))
 }
 
-/// What a scrape reads afresh.
-fn usage_of(groups: Groups) -> impl Fn() -> Usage + 'static {
-    move || Usage { log_lines_dropped: log::dropped(), ..groups.usage() }
+/// What a scrape reads afresh, and that there was one.
+fn usage_of(groups: Groups, scraped: Scraped) -> impl Fn() -> Usage + 'static {
+    move || {
+        scraped.notify_one();
+        Usage { log_lines_dropped: log::dropped(), ..groups.usage() }
+    }
 }
 
 /// Where the endpoints are, for the log.

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 pub(crate) use checks::Checks;
 use checks::Heard;
-pub(crate) use death::Witness;
+pub(crate) use death::{Scraped, Witness};
 pub(crate) use hooks::Commands;
 use hooks::Hooks;
 pub(crate) use launcher::Launcher;
@@ -114,6 +114,7 @@ enum Wake {
     Output,
     Check(Heard),
     Said(Said),
+    Scraped,
     Turn,
 }
 
@@ -169,6 +170,7 @@ impl Supervisor {
                 Wake::Signals => self.take_batch(),
                 Wake::Deadline | Wake::Output | Wake::Check(Heard::Output) => {}
                 Wake::Said(said) => self.take_said(said),
+                Wake::Scraped => self.look_at_oom(),
                 Wake::Check(Heard::Answer(nth, result)) => self.check_ended(nth, result),
                 Wake::Turn => {
                     self.reap();
@@ -226,6 +228,7 @@ impl Supervisor {
             said = self.notify.hear() => Wake::Said(said),
             heard = self.checks.hear() => Wake::Check(heard),
             () = elapsed => Wake::Deadline,
+            () = self.witness.scraped() => Wake::Scraped,
         }
     }
 

@@ -4,7 +4,10 @@
 //! from it is decided in `policy::death`, `policy::oom` and `policy::termination`.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use super::Supervisor;
 use crate::log::events;
@@ -30,12 +33,16 @@ const LAST_WRITE: Duration = Duration::from_millis(100);
 /// consequence.
 const AFTER_OOM: Duration = Duration::from_secs(10);
 
+/// Somebody asks for the metrics.
+pub(crate) type Scraped = Rc<Notify>;
+
 /// What may explain an end.
 pub(crate) struct Witness {
     groups: Groups,
     exit_map: ExitMap,
     termination_log: Option<TerminationLog>,
     begun_at: Instant,
+    scraped: Scraped,
     oom: OomWatch,
     oom_tally: OomTally,
     /// The last kill of another than the child.
@@ -65,6 +72,7 @@ impl Witness {
         exit_map: ExitMap,
         termination_log: Option<TerminationLog>,
         begun_at: Instant,
+        scraped: Scraped,
     ) -> Self {
         Self {
             oom: OomWatch::new(groups.oom_counts()),
@@ -72,6 +80,7 @@ impl Witness {
             exit_map,
             termination_log,
             begun_at,
+            scraped,
             oom_tally: OomTally::default(),
             other_killed_at: None,
             sent: SentSignals::default(),
@@ -85,6 +94,11 @@ impl Witness {
             failing: Vec::new(),
             has_written: false,
         }
+    }
+
+    /// Waits until the counters are asked for: then they are worth a look.
+    pub(super) async fn scraped(&self) {
+        self.scraped.notified().await;
     }
 
     /// The child was sent a signal, passed on from `sender` or castoff's own.
@@ -103,6 +117,14 @@ impl Witness {
     pub(super) fn survivors_listed(&mut self, survivors: &Survivors) {
         let names = survivors.listed.iter().take(NAMES_TOLD).map(|left| left.command.clone());
         self.left = Left { names: names.collect(), total: survivors.total };
+    }
+
+    /// Whether an end of now with that code is one that nobody wanted.
+    fn is_abnormal(&self, code: u8) -> bool {
+        self.end.as_ref().is_some_and(|end| match end {
+            End::Child(death) => death.is_abnormal(code),
+            End::NotStarted(_) => code != 0,
+        })
     }
 
     /// The child's program cannot be run.
@@ -223,7 +245,11 @@ impl Supervisor {
             Some(End::Child(death)) => death.exit.code(),
             Some(End::NotStarted(_)) | None => return,
         };
-        self.write_message(self.witness.exit_map.apply(own));
+        let code = self.witness.exit_map.apply(own);
+        // Of a good end there is nothing to write, and to take back only castoff's.
+        if self.witness.is_abnormal(code) || self.witness.has_written {
+            self.write_message(code);
+        }
     }
 
     /// The termination message, now that the code is known; to be called last.
@@ -258,10 +284,8 @@ impl Supervisor {
     fn write_message(&mut self, code: u8) {
         let Some(log) = &self.witness.termination_log else { return };
         tell_failure(log);
-        let is_abnormal = self.witness.end.as_ref().is_some_and(|end| match end {
-            End::Child(death) => death.is_abnormal(code),
-            End::NotStarted(_) => code != 0,
-        });
+        let is_abnormal = self.witness.is_abnormal(code);
+        // Of the good end of a castoff after another one the word of that one goes.
         let text = if is_abnormal { self.message(code) } else { String::new() };
         log.write(&text);
         self.witness.has_written = is_abnormal;

@@ -319,6 +319,19 @@ in_both_places! {
         assert_eq!(oom_kills(&castoff).len(), 1, "once");
     }
 
+    fn a_kill_that_castoff_does_not_reap_is_told_on_a_scrape(place) {
+        let scratch = Scratch::new();
+        let script = "echo oom_kill 4 > $COUNTER; exec sleep 600";
+        let castoff = on_counter(place, &scratch, "v2").script(script).start();
+        castoff.until_serving();
+        let kill = wait_until("a kill is told", || {
+            let _ = castoff.get("/metrics");
+            let told = castoff.log().so_far();
+            told.into_iter().find(|line| line.contains("\"oom_kill\""))
+        });
+        assert!(kill.contains("\"count\":2,\"victim\":\"descendant\""), "{kill}");
+    }
+
     fn a_counter_that_is_none_explains_nothing(place) {
         let scratch = Scratch::new();
         let script = "echo nonsense > $COUNTER; kill -9 $$";

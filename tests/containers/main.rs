@@ -19,6 +19,7 @@ mod wait_until;
 
 mod podman;
 
+mod death; // the OOM killer, and the file of the termination message
 mod hardened; // read-only, no user, no capability; the endpoints from outside
 mod image; // FROM scratch and Dockerfile.example: starts, codes, the log
 mod limits; // what --memory, --cpus and the like become in the child
