@@ -2,16 +2,20 @@
 //! with the counters of fixtures and with an OOM killer that is real.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 
-use crate::support::{Castoff, Place, Running, Scratch, example, in_both_places, wait_until};
+use crate::support::wait_until::PATIENCE;
+use crate::support::{
+    Castoff, Ended, Place, Running, Scratch, example, in_both_places, wait_until,
+};
 
 /// castoff with a file for its message, and no deadline that a test would reach.
 fn castoff(place: Place, scratch: &Scratch) -> Castoff {
@@ -554,6 +558,43 @@ in_both_places! {
         assert_eq!(oom_kills(&castoff), [killed(1, "child")]);
         let line = "child killed by the OOM killer at 32 MiB: exit code 137";
         assert_eq!(first_line(&scratch), line);
+    }
+
+    fn a_look_between_the_kill_and_the_end_blames_nobody_else(place) {
+        let Some(group) = MemoryGroup::new() else { return };
+        let scratch = Scratch::new();
+        // castoff is not in the group itself: it takes memory for each answer, and
+        // while the victim's is not free yet the kernel would take another victim.
+        let castoff = on_counter(place, &scratch, "v1").env("GROUP", &group.0);
+        fs::remove_file(scratch.path("sys/memory/memory.oom_control")).expect("it is there");
+        symlink(group.0.join("memory.oom_control"), scratch.path("sys/memory/memory.oom_control"))
+            .expect("a link");
+        let (reader, mut go) = io::pipe().expect("a pipe");
+        let script = "echo $$ > $GROUP/cgroup.procs; read go; exec tail /dev/zero";
+        let castoff = castoff.script(script).with(|command| {
+            command.stdin(reader);
+        });
+        let mut castoff = castoff.start();
+        castoff.until_serving();
+        let address = castoff.address();
+        // Each scrape is a look, and there is no moment without one.
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    if let Ok(mut stream) = TcpStream::connect(address) {
+                        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+                        let _ = stream.read_to_end(&mut Vec::new());
+                    }
+                }
+            });
+            writeln!(go).expect("it listens");
+            let ended = castoff.ended_within(PATIENCE);
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(ended, Some(Ended::Code(137)), "{:?}", castoff.log().so_far());
+        });
+        assert_eq!(how(&castoff), json!({"signal": "SIGKILL", "reason": "oom_killed"}));
+        assert_eq!(oom_kills(&castoff), [killed(1, "child")]);
     }
 
     fn the_real_oom_killer_takes_a_descendant(place) {
