@@ -161,7 +161,11 @@ pub(crate) fn load(
         Some(derived) if errors.is_empty() => {
             Ok(Invocation::Supervise(Box::new(assemble(settings, derived, line))))
         }
-        _ => Err(ConfigErrors(errors)),
+        _ => {
+            let was_to_supervise = line.wanted == Wanted::Supervise;
+            let told = was_to_supervise.then_some(settings.termination_log.value);
+            Err(ConfigErrors { errors, termination_log: told.unwrap_or(TerminationLog::Off) })
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod checks;
+pub(crate) mod death;
 pub(crate) mod dice;
 pub(crate) mod drain;
 pub(crate) mod env_dir;
@@ -18,6 +19,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod limits;
 pub(crate) mod metrics;
 pub(crate) mod notify;
+pub(crate) mod oom;
 pub(crate) mod oom_score;
 pub(crate) mod program;
 pub(crate) mod reaction;
@@ -28,6 +30,7 @@ pub(crate) mod signal;
 pub(crate) mod status;
 pub(crate) mod statusz;
 pub(crate) mod stop_plan;
+pub(crate) mod termination;
 pub(crate) mod timeline;
 pub(crate) mod traffic;
 pub(crate) mod usage;

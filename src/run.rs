@@ -6,6 +6,7 @@
 mod identity;
 mod notify;
 mod scrape;
+mod termination;
 
 use std::ffi::{CString, OsString};
 use std::hash::{BuildHasher, RandomState};
@@ -41,8 +42,8 @@ use crate::policy::timeline::{Request, timeline};
 use crate::policy::user::Stranger;
 use crate::probe;
 use crate::supervisor::{
-    Accepted, Checks, Commands, Environment, ExportRule, Launcher, LimitSetting, Parts, Setting,
-    Supervisor, Traffic,
+    Accepted, Checks, Commands, Environment, ExportRule, Launcher, LimitSetting, Parts, Scraped,
+    Setting, Supervisor, Traffic, Witness,
 };
 use crate::system::cgroup::{self, Detected, LimitFiles, Roots};
 use crate::system::child;
@@ -70,10 +71,12 @@ pub(crate) fn run() -> u8 {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Supervise(config)) => launch(&config, mask).unwrap_or_else(|failure| {
             let _ = writeln!(io::stderr(), "castoff: {failure}");
+            termination::leave_word(&config.termination_log, &failure.to_string());
             CASTOFF_FAILED
         }),
         Err(errors) => {
             let _ = writeln!(io::stderr(), "{errors}");
+            termination::leave_word(errors.termination_log(), &errors.in_short());
             CASTOFF_FAILED
         }
     }
@@ -157,6 +160,14 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     );
     let checks =
         Checks::new(config.checks.clone(), config.wait_timeout, seed(), config.proc_root.clone());
+    let scraped = Scraped::default();
+    let witness = Witness::new(
+        ready.detected.groups.clone(),
+        config.exit_map.clone(),
+        termination::log(&config.termination_log),
+        started_at,
+        Rc::clone(&scraped),
+    );
     let parts = Parts {
         lifecycle,
         launcher,
@@ -166,13 +177,15 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         checks,
         notify,
         limits,
+        witness,
         status: status.clone(),
     };
     let mut supervisor = Supervisor::new(setting(config), parts);
     if let Some(listener) = ready.listener {
         let connections_max = http::connections_max(descriptors::limit());
         let proc_root = config.proc_root.clone();
-        let usage = scrape::usage(ready.detected.groups, proc_root, files, status, nudge);
+        let groups = ready.detected.groups;
+        let usage = scrape::usage(groups, proc_root, files, status, nudge, scraped);
         let serve = http::serve(listener, connections_max, watcher, about, usage, accepted);
         ready.runtime.spawn_local(async move {
             let Err(error) = serve.await;
@@ -184,6 +197,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     if let Some(failure) = supervisor.failure() {
         let _ = writeln!(io::stderr(), "castoff: {failure}");
     }
+    supervisor.leave_last_word(code);
     events::exiting(code, supervisor.stop_requested_at().map(|at| at.elapsed()));
     Ok(code)
 }

@@ -5,10 +5,12 @@
 //! child was started is logged and the loop goes on. Only `run` calls it.
 
 mod checks;
+mod death;
 mod environment;
 mod hooks;
 mod launcher;
 mod limits;
+mod lookout;
 mod main_process;
 mod notify;
 mod reaping;
@@ -25,19 +27,20 @@ use tokio::sync::watch;
 
 pub(crate) use checks::Checks;
 use checks::Heard;
+pub(crate) use death::Witness;
 pub(crate) use environment::{Environment, ExportRule, Switch};
 pub(crate) use hooks::Commands;
 use hooks::Hooks;
 pub(crate) use launcher::Launcher;
 use limits::CurrentLimits;
 pub(crate) use limits::LimitSetting;
+pub(crate) use lookout::Scraped;
 use main_process::MainProcess;
 pub(crate) use notify::Notify;
 use notify::{ChildsEnd, Said};
 pub(crate) use traffic::{Accepted, Traffic};
 
 use crate::log::events;
-use crate::policy::exit::ExitReason;
 use crate::policy::hooks::{Hook, HookEnd};
 use crate::policy::lifecycle::{Action, Cause, Event, Lifecycle, Outcome, PhaseChange, Scope};
 use crate::policy::signal::{Rewrite, Signal};
@@ -71,6 +74,7 @@ pub(crate) struct Parts {
     pub(crate) checks: Checks,
     pub(crate) notify: Notify,
     pub(crate) limits: LimitSetting,
+    pub(crate) witness: Witness,
     pub(crate) status: watch::Sender<Status>,
 }
 
@@ -83,6 +87,7 @@ pub(crate) struct Supervisor {
     checks: Checks,
     notify: Notify,
     limits: CurrentLimits,
+    witness: Witness,
     traffic: Traffic,
     signals: Signals,
     batch: Vec<Received>,
@@ -120,6 +125,7 @@ enum Wake {
     Check(Heard),
     Said(Said),
     Limits(limits::Heard),
+    Memory,
     Turn,
 }
 
@@ -134,6 +140,7 @@ impl Supervisor {
             checks,
             notify,
             limits,
+            witness,
             status,
         } = parts;
         Self {
@@ -144,6 +151,7 @@ impl Supervisor {
             checks,
             notify,
             limits: CurrentLimits::new(limits),
+            witness,
             hooks: Hooks::new(commands),
             signals,
             batch: Vec::new(),
@@ -188,6 +196,7 @@ impl Supervisor {
                 Wake::Limits(limits::Heard::Output) => {}
                 Wake::Limits(limits::Heard::Change) => self.limits.have_changed(),
                 Wake::Said(said) => self.take_said(said),
+                Wake::Memory => self.look_at_oom(),
                 Wake::Check(Heard::Answer(nth, result)) => self.check_ended(nth, result),
                 Wake::Turn => {
                     self.reap();
@@ -218,6 +227,9 @@ impl Supervisor {
             if self.limits.next_deadline(self.child_is_up).is_some_and(|at| Instant::now() >= at) {
                 self.look_at_limits();
             }
+            if self.witness.lookout.is_due(Instant::now()) {
+                self.look_at_oom();
+            }
         }
     }
 
@@ -231,6 +243,7 @@ impl Supervisor {
             self.checks.next_deadline(),
             self.notify.next_deadline(),
             self.limits.next_deadline(self.child_is_up),
+            self.witness.lookout.next_deadline(self.child_is_up),
         ];
         let deadline = deadlines.into_iter().flatten().min();
         let has_work = self.must_reap || self.must_announce;
@@ -250,14 +263,12 @@ impl Supervisor {
             heard = self.checks.hear() => Wake::Check(heard),
             heard = self.limits.hear(self.child_is_up) => Wake::Limits(heard),
             () = elapsed => Wake::Deadline,
+            () = self.witness.lookout.hear(self.child_is_up) => Wake::Memory,
         }
     }
 
     fn on(&mut self, event: Event) {
         let outcome = self.lifecycle.on(event, Instant::now());
-        if let Event::ChildExited { reason, .. } = event {
-            self.log_child_exited(reason);
-        }
         self.take(outcome);
     }
 
@@ -265,6 +276,7 @@ impl Supervisor {
         self.publish();
         if let Some(change) = outcome.change {
             log_change(&change);
+            self.note_change(&change);
             if change.cause == Cause::WaitTimedOut {
                 self.failure = Some(self.checks.wait_failure());
             }
@@ -274,6 +286,9 @@ impl Supervisor {
         self.follow_checks();
         self.actions.extend(outcome.actions);
         self.perform_all();
+        if outcome.change.is_some_and(|change| change.to == PhaseName::Killing) {
+            self.leave_first_word();
+        }
     }
 
     fn perform_all(&mut self) {
@@ -284,7 +299,10 @@ impl Supervisor {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::StartChild => self.start_child(),
+            Action::StartChild => {
+                self.forget_the_last_child();
+                self.start_child();
+            }
             Action::StartHook(hook) => self.start_hook(hook),
             Action::KillHook => self.hooks.kill(),
             Action::LearnPorts(time) => self.traffic.learn_ports(Instant::now() + time),
@@ -304,6 +322,7 @@ impl Supervisor {
             Action::ListSurvivors(scope, time) => self.list_survivors(scope, time),
             Action::AnnounceRestart(attempt) => {
                 events::restart_scheduled(attempt.delay, attempt.in_a_row, attempt.limit);
+                self.witness.restart_announced(attempt);
             }
             Action::Suspend => {
                 self.is_suspended = true;
@@ -351,6 +370,7 @@ impl Supervisor {
                 } else {
                     self.failure = Some(format!("cannot run {name:?}: {error}"));
                 }
+                self.witness.start_failed(format!("cannot run {name:?}: {}", one_line(&error)));
                 self.refused.extend(error.pid());
                 self.on(Event::StartFailed(code));
             }
@@ -378,10 +398,12 @@ impl Supervisor {
         self.on(Event::ChildStarted);
         for received in std::mem::take(&mut self.early) {
             if let Some((signal, result)) = self.forward(&received) {
-                self.note_forwarded(signal, result);
+                let sender = self.sender_of(&received, true);
+                self.note_forwarded(signal, Some(sender), result);
             }
         }
         self.follow_limits();
+        self.witness.lookout.begin();
     }
 
     fn start_hook(&mut self, hook: Hook) {
@@ -398,7 +420,12 @@ impl Supervisor {
         }
     }
 
-    fn signal_tree(&self, signal: Signal, scope: Scope) {
+    fn signal_tree(&mut self, signal: Signal, scope: Scope) {
+        if signal == Signal::KILL {
+            self.note_strike();
+        } else if self.child_is_up {
+            self.witness.has_sent(signal, None);
+        }
         let child = self.child.filter(|_| self.child_is_up);
         let others =
             self.hooks.pid().into_iter().chain(self.limits.pid()).chain(self.checks.pids());
@@ -406,7 +433,7 @@ impl Supervisor {
         tree::signal(&self.setting.proc_root, &started, signal, scope);
     }
 
-    fn list_survivors(&self, scope: Scope, time: Duration) {
+    fn list_survivors(&mut self, scope: Scope, time: Duration) {
         let until = Instant::now() + time;
         let left = tree::survivors(&self.setting.proc_root, SURVIVORS_LISTED, scope, until);
         let Some(left) = left else { return };
@@ -421,6 +448,7 @@ impl Supervisor {
             .collect();
         if left.total > 0 {
             events::survivors(left.total, &listed);
+            self.witness.survivors_listed(&left);
         }
     }
 
@@ -436,12 +464,6 @@ impl Supervisor {
             status.stop_requested_at = lifecycle.stop_requested_at();
         });
         self.tell_outer();
-    }
-
-    fn log_child_exited(&self, reason: ExitReason) {
-        let uptime = self.child_started_at.elapsed();
-        let end = self.lifecycle.child_end().map_or("exited", |end| end.as_str());
-        events::child_exited(self.child.map_or(0, Pid::as_raw), reason, uptime, end);
     }
 
     /// Gives the terminal back to castoff's own group, for whoever comes next.

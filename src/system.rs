@@ -24,6 +24,7 @@ pub(crate) mod sockets;
 pub(crate) mod stderr;
 pub(crate) mod subreaper;
 pub(crate) mod terminal;
+pub(crate) mod termination_log;
 pub(crate) mod tree;
 pub(crate) mod users;
 pub(crate) mod watch;

@@ -6,15 +6,35 @@
 use std::fmt;
 use std::io;
 
+use super::value::TerminationLog;
+
 /// Everything that is wrong, in the order in which it was found: the command
 /// line, the variables, the file, then what the values mean together.
 #[derive(Debug)]
-pub(crate) struct ConfigErrors(pub(super) Vec<ConfigError>);
+pub(crate) struct ConfigErrors {
+    pub(super) errors: Vec<ConfigError>,
+    /// What was said of the termination message. castoff was not to supervise:
+    /// nothing.
+    pub(super) termination_log: TerminationLog,
+}
+
+impl ConfigErrors {
+    pub(crate) fn termination_log(&self) -> &TerminationLog {
+        &self.termination_log
+    }
+
+    /// What is wrong in a few words, without any value: more people may read a
+    /// Pod's status than its settings.
+    pub(crate) fn in_short(&self) -> String {
+        let names: Vec<_> = self.errors.iter().map(ConfigError::subject).collect();
+        format!("its settings cannot be used: {}", names.join(", "))
+    }
+}
 
 impl fmt::Display for ConfigErrors {
     /// Lines for stderr, with a newline between them and none at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (nth, error) in self.0.iter().enumerate() {
+        for (nth, error) in self.errors.iter().enumerate() {
             let newline = if nth == 0 { "" } else { "\n" };
             write!(f, "{newline}castoff: {error}")?;
             if let Some(hint) = error.hint() {
@@ -64,6 +84,25 @@ pub(super) enum ConfigError {
 }
 
 impl ConfigError {
+    /// What it is about, as the user named it, without a value.
+    fn subject(&self) -> &str {
+        let given = match self {
+            Self::Value { given, .. } | Self::Read { given, .. } | Self::SameName { given, .. } => {
+                given
+            }
+            Self::Unknown { name, .. } | Self::SubCommand { name } => name,
+            Self::Both(name) => name,
+            Self::Syntax { place, .. } => place,
+            Self::MissingValue { flag, .. } | Self::UnexpectedValue { flag, .. } => flag,
+            Self::MissingKey { table, .. } => table,
+            Self::SecondDescriptor { check, .. } => check,
+            Self::NoCommand => "COMMAND",
+            Self::DoesNotFit { grace, .. } => grace,
+            Self::MaxBelowMin { max, .. } => max,
+        };
+        given.split(['=', ' ']).next().unwrap_or_default()
+    }
+
     /// What cures it, where one act does.
     fn hint(&self) -> Option<String> {
         match self {

@@ -16,6 +16,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Level, enabled, info, warn};
 
 use super::line::Line;
+use crate::policy::death::{Death, Origin, Sender};
 use crate::policy::env_dir::Refusal;
 use crate::policy::exit::ExitReason;
 use crate::policy::limits::{Limit, Limits};
@@ -381,35 +382,19 @@ pub(crate) fn phase_changed(
     );
 }
 
-/// Who sent a signal to castoff (`man 2 sigaction`, si_code and si_pid).
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Sender<'a> {
-    /// A process outside of this pid namespace: the container's runtime.
-    Outside { uid: Option<u32> },
-    /// The kernel, for instance because of a key pressed at the terminal.
-    Kernel,
-    /// A process of this namespace; `command` is its name, when it still ran.
-    Process { pid: i32, uid: u32, command: Option<&'a str> },
-}
-
 /// Whether `signal_received` writes a line.
 pub(crate) fn has_signal_received() -> bool {
     enabled!(Level::INFO)
 }
 
-pub(crate) fn signal_received(signal: Signal, sender: Sender<'_>) {
-    let (sender, pid, uid, command) = match sender {
-        Sender::Outside { uid } => ("outside", None, uid, None),
-        Sender::Kernel => ("kernel", None, None, None),
-        Sender::Process { pid, uid, command } => ("process", Some(pid), Some(uid), command),
-    };
+pub(crate) fn signal_received(signal: Signal, sender: &Sender) {
     info!(
         event = "signal_received",
         %signal,
-        sender,
-        sender_pid = pid,
-        sender_uid = uid,
-        sender_command = command,
+        sender = sender.as_str(),
+        sender_pid = sender.pid(),
+        sender_uid = sender.uid(),
+        sender_command = sender.command(),
         "signal received"
     );
 }
@@ -521,23 +506,45 @@ fn list_of(entries: impl Iterator<Item = String>) -> String {
     list
 }
 
+/// Processes of the group that the kernel has killed for want of memory; `victim`
+/// is `child`, `descendant` or `group`.
+pub(crate) fn oom_kill(count: u64, victim: &'static str) {
+    warn!(event = "oom_kill", count, victim, "OOM killer has killed");
+}
+
 /// `reason` is `exited`, `signalled`, `stopped`, `killed_at_deadline` or
-/// `oom_killed`.
-pub(crate) fn child_exited(
-    child_pid: i32,
-    exit: ExitReason,
-    uptime: Duration,
-    reason: &'static str,
-) {
-    let (exit_code, signal) = code_or_signal(exit);
+/// `oom_killed`. Of a signal that is known: `origin` is `forwarded`, and whose it
+/// was, `castoff` or `fault`.
+pub(crate) fn child_exited(child_pid: i32, death: &Death, uptime: Duration) {
+    let (exit_code, signal) = code_or_signal(death.exit);
+    let sender = match &death.origin {
+        Some(Origin::Forwarded(sender)) => Some(sender),
+        Some(Origin::Castoff | Origin::Fault) | None => None,
+    };
     info!(
         event = "child_exited",
         child_pid,
         exit_code,
         signal = signal.as_ref().map(tracing::field::display),
         uptime_ms = millis(uptime),
-        reason,
+        reason = death.reason.as_str(),
+        origin = death.origin.as_ref().map(Origin::as_str),
+        sender = sender.map(Sender::as_str),
+        sender_pid = sender.and_then(Sender::pid),
+        sender_uid = sender.and_then(Sender::uid),
+        sender_command = sender.and_then(Sender::command),
+        core_dumped = death.is_core_dumped.then_some(true),
         "child exited"
+    );
+}
+
+/// The platform will not read there why castoff has ended.
+pub(crate) fn termination_log_failed(path: &Path, cause: impl Display) {
+    warn!(
+        event = "termination_log_failed",
+        path = %path.display(),
+        %cause,
+        "termination message not written"
     );
 }
 

@@ -7,6 +7,7 @@
 
 use super::accept::{Range, ranges};
 use super::checks::{BOUNDS, CheckReport, Durations};
+use super::death::ExitCounts;
 use super::exit::ExitReason;
 use super::status::{PhaseName, SignalCounts, Status};
 use super::usage::{Pressure, RESOURCES, Tree, Usage};
@@ -69,6 +70,7 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
         "The child's last exit code, or 128 + n when signal n ended it.",
         status.child_exit.map(ExitReason::code),
     );
+    page.exits(&status.child_exits);
     page.signals(
         "castoff_signals_received",
         "Signals that castoff has received.",
@@ -120,6 +122,11 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
     if let Some(tree) = &usage.tree {
         page.tree(tree);
     }
+    page.counter(
+        "castoff_oom_kills",
+        "Processes of the container that the OOM killer has killed.",
+        usage.oom_kills,
+    );
     page.counter(
         "castoff_log_dropped",
         "Log lines that could not be written.",
@@ -314,6 +321,15 @@ impl Page {
         }
         for (signal, count) in seen {
             self.labelled(name, Kind::Counter, "signal", signal, count);
+        }
+    }
+
+    /// All of them from the start, so that the first one is a rise.
+    fn exits(&mut self, counts: &ExitCounts) {
+        const NAME: &str = "castoff_child_exits";
+        self.family(NAME, Kind::Counter, "How often a child has ended, by reason.");
+        for (reason, count) in counts.all() {
+            self.labelled(NAME, Kind::Counter, "reason", reason.as_str(), count);
         }
     }
 

@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use super::checks::{CheckReport, Level};
+use super::death::ExitCounts;
 use super::exit::ExitReason;
 use super::limits::Limits;
 use super::signal::Signal;
@@ -97,6 +98,8 @@ pub(crate) struct Status {
     /// The same in seconds since the epoch (wall clock).
     pub(crate) child_started_at: Option<f64>,
     pub(crate) child_exit: Option<ExitReason>,
+    /// How every child so far has ended.
+    pub(crate) child_exits: ExitCounts,
     pub(crate) signals_received: SignalCounts,
     pub(crate) signals_forwarded: SignalCounts,
     pub(crate) orphans_reaped: u64,
@@ -129,6 +132,7 @@ impl Status {
             child_began_at: None,
             child_started_at: None,
             child_exit: None,
+            child_exits: ExitCounts::default(),
             signals_received: SignalCounts::default(),
             signals_forwarded: SignalCounts::default(),
             orphans_reaped: 0,

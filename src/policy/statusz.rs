@@ -244,6 +244,7 @@ pub(crate) fn used() -> Usage {
     let waiting =
         |waiting, stalled_seconds| Pressure { waiting_seconds: Some(waiting), stalled_seconds };
     Usage {
+        oom_kills: None,
         memory_bytes: Some(7 << 20),
         working_set_bytes: Some(5 << 20),
         cpu_seconds: Some(2.5),

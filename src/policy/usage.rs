@@ -19,6 +19,9 @@ pub(crate) struct Usage {
     pub(crate) throttled_periods: Option<u64>,
     /// Seconds for which it was held back (`throttled_usec`, `throttled_time`).
     pub(crate) throttled_seconds: Option<f64>,
+    /// Processes of the group that the OOM killer has ended, as the kernel counts
+    /// them: since the group was made.
+    pub(crate) oom_kills: Option<u64>,
     /// Processes and threads in the group (`pids.current`).
     pub(crate) pids: Option<u64>,
     /// How the group has waited for CPU, memory and I/O, in this order.

@@ -15,6 +15,7 @@ use tokio::sync::{Notify as Nudge, watch};
 use crate::log;
 use crate::policy::status::Status;
 use crate::policy::usage::Usage;
+use crate::supervisor::Scraped;
 use crate::system::cgroup::{Groups, LimitFiles};
 use crate::system::tree;
 
@@ -25,13 +26,14 @@ const FRESH_TIME: Duration = Duration::from_secs(1);
 const LOOK_TIME: Duration = Duration::from_millis(50);
 
 /// The function that gives them, for `http`. Limits that are not those of
-/// `status` go there at once, and the `nudge` is given.
+/// `status` go there at once, and the `nudge` is given; `scraped` in any case.
 pub(super) fn usage(
     groups: Groups,
     proc_root: PathBuf,
     files: Rc<LimitFiles>,
     status: watch::Sender<Status>,
     nudge: Rc<Nudge>,
+    scraped: Scraped,
 ) -> impl Fn() -> Usage + 'static {
     let last: RefCell<Option<(Instant, Usage)>> = RefCell::default();
     let counted = Cell::new(0.0_f64);
@@ -43,6 +45,7 @@ pub(super) fn usage(
             usage.clone()
         } else {
             read_limits(&files, &status, &nudge);
+            scraped.notify_one();
             let mut tree = tree::account(&proc_root, now + LOOK_TIME);
             if let Some(tree) = &mut tree {
                 // Some CPU time may get lost, but a counter never counts down.

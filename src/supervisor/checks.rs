@@ -290,6 +290,11 @@ impl Checks {
         format!("cannot start: CASTOFF_WAIT_FOR has not passed within {limit}: {pending}")
     }
 
+    /// What the start still waits for.
+    pub(super) fn pending_names(&self) -> Vec<String> {
+        self.rules.pending().map(|(rules, _)| rules.name.clone()).collect()
+    }
+
     fn log_waiting(&mut self, now: Instant) {
         if self.next_word_at.is_some_and(|at| now >= at) {
             self.next_word_at = Some(now + WAIT_WORD_INTERVAL);

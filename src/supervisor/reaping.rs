@@ -5,8 +5,10 @@
 
 use super::Supervisor;
 use crate::log::events;
+use crate::policy::exit::ExitReason;
 use crate::policy::hooks::HookEnd;
 use crate::policy::lifecycle::Event;
+use crate::policy::signal::Signal;
 use crate::system::reaper::{self, Change, Left};
 use crate::system::{Pid, terminal};
 
@@ -21,6 +23,7 @@ impl Supervisor {
         let mut orphans = 0;
         let mut own = Vec::new();
         let mut main_end = None;
+        let mut was_one_killed = false;
         let mut left = Left::More;
         for _ in 0..LAST_TURNS {
             left = reaper::reap(|pid, change| match change {
@@ -31,13 +34,14 @@ impl Supervisor {
                 {
                     own.push((pid, change));
                 }
-                Change::Ended(_) if self.refused.contains(&pid) => {
+                Change::Ended { .. } if self.refused.contains(&pid) => {
                     self.refused.retain(|refused| *refused != pid);
                 }
-                Change::Ended(reason) => {
+                Change::Ended { reason, is_core_dumped } => {
                     if self.main.as_ref().is_some_and(|main| main.pid() == pid.as_raw()) {
-                        main_end = Some(reason);
+                        main_end = Some((reason, is_core_dumped));
                     }
+                    was_one_killed |= reason == ExitReason::Signal(Signal::KILL);
                     orphans += 1;
                     events::orphan_reaped(pid.as_raw(), reason, self.setting.warn_on_orphans);
                 }
@@ -54,6 +58,13 @@ impl Supervisor {
             self.status.send_modify(|status| status.orphans_reaped += orphans);
         }
         let is_last = left == Left::Nobody;
+        let has_died = |(pid, change): &(Pid, Change)| {
+            matches!(change, Change::Ended { .. }) && self.is_child(*pid)
+        };
+        // The child's own end is looked at with it.
+        if was_one_killed && !own.iter().any(has_died) {
+            self.look_at_oom();
+        }
         // The child first: whoever else has ended with it must not have it told.
         // A hook comes last: it may be what castoff's own end waits for.
         own.sort_by_key(|(pid, _)| (!self.is_child(*pid), self.hooks.is(*pid)));
@@ -61,14 +72,16 @@ impl Supervisor {
             // Of two that have ended only the second can be the last.
             let is_last = is_last && nth + 1 == own.len();
             match *change {
-                Change::Ended(reason) if self.hooks.is(*pid) => {
+                Change::Ended { reason, .. } if self.hooks.is(*pid) => {
                     self.hooks.end(reason, self.lifecycle.has_hook_timed_out());
                     self.on(Event::HookFinished { end: HookEnd::Exited(reason), is_last });
                 }
-                Change::Ended(reason) if self.checks.is(*pid) => {
+                Change::Ended { reason, .. } if self.checks.is(*pid) => {
                     self.check_command_ended(*pid, reason);
                 }
-                Change::Ended(reason) if self.limits.is(*pid) => self.resize_command_ended(reason),
+                Change::Ended { reason, .. } if self.limits.is(*pid) => {
+                    self.resize_command_ended(reason)
+                }
                 _ if !self.is_child(*pid) => {}
                 Change::Stopped(by) => {
                     // Without a terminal no shell waits, whatever the groups look like.
@@ -77,15 +90,15 @@ impl Supervisor {
                     self.on(Event::ChildStopped { by, has_job_control });
                 }
                 Change::Continued => self.on(Event::ChildContinued),
-                Change::Ended(_) if self.hand_over() => {}
-                Change::Ended(reason) => {
+                Change::Ended { .. } if self.hand_over() => {}
+                Change::Ended { reason, is_core_dumped } => {
                     // The child has left it to castoff, and it has ended since.
-                    let reason = main_end.unwrap_or(reason);
+                    let (reason, is_core_dumped) = main_end.unwrap_or((reason, is_core_dumped));
                     self.child_is_up = false;
                     self.notify.child_ended();
                     // Keys are castoff's now, until there is another child.
                     self.release_terminal();
-                    self.on(Event::ChildExited { reason, is_last });
+                    self.child_exited(reason, is_core_dumped, is_last);
                 }
             }
         }

@@ -5,6 +5,7 @@
 
 use super::Supervisor;
 use crate::log::events;
+use crate::policy::death;
 use crate::policy::lifecycle::Event;
 use crate::policy::signal::Signal;
 use crate::system::signals::{Received, Sender};
@@ -35,16 +36,20 @@ impl Supervisor {
         let signal = received.signal;
         if self.setting.stop_on.contains(&signal) {
             self.status.send_modify(|status| status.signals_received.add(signal));
-            self.log_received(received);
+            let sender = self.sender_of(received, true);
+            events::signal_received(signal, &sender);
+            self.witness.stop_requested(signal, sender);
             self.on(Event::StopRequested(signal));
             return;
         }
         // The signal first, then the word about it.
         let forwarded = self.forward(received);
         self.status.send_modify(|status| status.signals_received.add(signal));
-        self.log_received(received);
+        // Looking a process up takes five system calls.
+        let sender = self.sender_of(received, events::has_signal_received());
+        events::signal_received(signal, &sender);
         if let Some((signal, result)) = forwarded {
-            self.note_forwarded(signal, result);
+            self.note_forwarded(signal, Some(sender), result);
         }
     }
 
@@ -95,12 +100,19 @@ impl Supervisor {
         let to_group = to_group && !self.has_handed_over;
         let main = self.signal_main(signal);
         let result = main.unwrap_or_else(|| kill::signal_child(child, to_group, signal));
-        self.note_forwarded(signal, result);
+        self.note_forwarded(signal, None, result);
     }
 
-    pub(super) fn note_forwarded(&self, signal: Signal, result: Result<i32, Errno>) {
+    /// `sender` is whose signal it was; `None`: castoff's own.
+    pub(super) fn note_forwarded(
+        &mut self,
+        signal: Signal,
+        sender: Option<death::Sender>,
+        result: Result<i32, Errno>,
+    ) {
         match result {
             Ok(target) => {
+                self.witness.has_sent(signal, sender);
                 self.status.send_modify(|status| status.signals_forwarded.add(signal));
                 events::signal_forwarded(signal, target);
             }
@@ -111,20 +123,15 @@ impl Supervisor {
         }
     }
 
-    fn log_received(&self, received: &Received) {
-        // Looking the sender up takes five system calls.
-        if !events::has_signal_received() {
-            return;
-        }
-        let command;
-        let sender = match received.sender {
-            Sender::Outside { uid } => events::Sender::Outside { uid: Some(uid) },
-            Sender::Kernel => events::Sender::Kernel,
+    /// With its name, if that is wanted.
+    pub(super) fn sender_of(&self, received: &Received, with_name: bool) -> death::Sender {
+        match received.sender {
+            Sender::Outside { uid } => death::Sender::Outside { uid },
+            Sender::Kernel => death::Sender::Kernel,
             Sender::Process { pid, uid } => {
-                command = tree::command(&self.setting.proc_root, pid);
-                events::Sender::Process { pid, uid, command: command.as_deref() }
+                let name = with_name.then(|| tree::command(&self.setting.proc_root, pid));
+                death::Sender::Process { pid, uid, command: name.flatten() }
             }
-        };
-        events::signal_received(received.signal, sender);
+        }
     }
 }

@@ -7,6 +7,8 @@
 
 mod usage;
 
+mod oom;
+
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};

@@ -17,7 +17,7 @@ const TURN: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// It has ended and is no zombie any more.
-    Ended(ExitReason),
+    Ended { reason: ExitReason, is_core_dumped: bool },
     /// This signal stopped it.
     Stopped(Signal),
     /// SIGCONT set it going again.
@@ -63,9 +63,12 @@ fn wait_for_any() -> Result<Option<(Pid, Option<Change>)>, Errno> {
 
 fn change(status: i32) -> Option<Change> {
     if libc::WIFEXITED(status) {
-        Some(Change::Ended(ExitReason::Code(libc::WEXITSTATUS(status) as u8)))
+        let reason = ExitReason::Code(libc::WEXITSTATUS(status) as u8);
+        Some(Change::Ended { reason, is_core_dumped: false })
     } else if libc::WIFSIGNALED(status) {
-        Signal::new(libc::WTERMSIG(status)).map(|by| Change::Ended(ExitReason::Signal(by)))
+        let is_core_dumped = libc::WCOREDUMP(status);
+        let reason = Signal::new(libc::WTERMSIG(status)).map(ExitReason::Signal);
+        reason.map(|reason| Change::Ended { reason, is_core_dumped })
     } else if libc::WIFSTOPPED(status) {
         Signal::new(libc::WSTOPSIG(status)).map(Change::Stopped)
     } else {

@@ -147,6 +147,11 @@ pub(crate) fn command(proc_root: &Path, pid: i32) -> Option<String> {
     Proc::own(proc_root)?.command(pid)
 }
 
+/// Whether a process has been killed, or ends by itself, and is still there.
+pub(crate) fn is_ending(proc_root: &Path, pid: Pid) -> bool {
+    Proc::own(proc_root).is_some_and(|proc| proc.is_ending(pid.as_raw()))
+}
+
 /// The effective user of a process; `None` when it has gone.
 pub(crate) fn user_of(proc_root: &Path, pid: Pid) -> Option<u32> {
     Proc::own(proc_root)?.user(pid.as_raw())

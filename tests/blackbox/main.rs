@@ -13,6 +13,7 @@
 
 mod checks;
 mod cli;
+mod death;
 mod drain;
 mod exit_code;
 mod grpc;

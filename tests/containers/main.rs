@@ -19,6 +19,7 @@ mod wait_until;
 
 mod podman;
 
+mod death; // the OOM killer, and the file of the termination message
 mod hardened; // read-only, no user, no capability; the endpoints from outside
 mod identity; // the users of an image, and runtimes that allow less than all
 mod image; // FROM scratch and Dockerfile.example: starts, codes, the log

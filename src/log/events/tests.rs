@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::log::capture::{lines_of, without_time};
+use crate::policy::death::Reason;
 use crate::policy::limits::CgroupKind;
 use crate::policy::program::Kind;
 use crate::policy::resize::Step;
@@ -182,10 +183,10 @@ fn start_and_phases() {
 #[test]
 fn signal_received_tells_of_its_sender_what_is_known() {
     let cases = [
-        (Sender::Outside { uid: Some(0) }, r#""sender":"outside","sender_uid":0}"#),
+        (Sender::Outside { uid: 0 }, r#""sender":"outside","sender_uid":0}"#),
         (Sender::Kernel, r#""sender":"kernel"}"#),
         (
-            Sender::Process { pid: 12, uid: 1000, command: Some("sh") },
+            Sender::Process { pid: 12, uid: 1000, command: Some("sh".to_owned()) },
             r#""sender":"process","sender_pid":12,"sender_uid":1000,"sender_command":"sh"}"#,
         ),
         (
@@ -198,7 +199,7 @@ fn signal_received_tells_of_its_sender_what_is_known() {
             r#""level":"INFO","msg":"signal received","event":"signal_received","#,
             r#""signal":"SIGTERM","#
         );
-        assert_line(|| signal_received(Signal::TERM, sender), &format!("{head}{rest}"));
+        assert_line(|| signal_received(Signal::TERM, &sender), &format!("{head}{rest}"));
     }
 }
 
@@ -411,18 +412,49 @@ fn the_end() {
             r#""waited_ms":5000,"reason":"max","connections":3}"#
         ),
     );
+    let death = |exit, reason, origin| Death { exit, reason, origin, is_core_dumped: false };
+    let exited = death(ExitReason::Code(3), Reason::Exited, None);
     assert_line(
-        || child_exited(7, ExitReason::Code(3), Duration::from_secs(60), "exited"),
+        || child_exited(7, &exited, Duration::from_secs(60)),
         concat!(
             r#""level":"INFO","msg":"child exited","event":"child_exited","#,
             r#""child_pid":7,"exit_code":3,"uptime_ms":60000,"reason":"exited"}"#
         ),
     );
-    assert_line(
-        || child_exited(7, ExitReason::Signal(Signal::TERM), Duration::ZERO, "stopped"),
-        concat!(
+    let by_term = ExitReason::Signal(Signal::TERM);
+    let kill = Sender::Process { pid: 12, uid: 0, command: Some("kill".to_owned()) };
+    for (death, rest) in [
+        (death(by_term, Reason::OomKilled, None), r#""reason":"oom_killed"}"#),
+        (
+            death(by_term, Reason::Stopped, Some(Origin::Castoff)),
+            r#""reason":"stopped","origin":"castoff"}"#,
+        ),
+        (
+            death(by_term, Reason::Signalled, Some(Origin::Forwarded(kill))),
+            concat!(
+                r#""reason":"signalled","origin":"forwarded","sender":"process","#,
+                r#""sender_pid":12,"sender_uid":0,"sender_command":"kill"}"#
+            ),
+        ),
+        (
+            Death {
+                is_core_dumped: true,
+                ..death(by_term, Reason::Signalled, Some(Origin::Fault))
+            },
+            r#""reason":"signalled","origin":"fault","core_dumped":true}"#,
+        ),
+    ] {
+        let head = concat!(
             r#""level":"INFO","msg":"child exited","event":"child_exited","#,
-            r#""child_pid":7,"signal":"SIGTERM","uptime_ms":0,"reason":"stopped"}"#
+            r#""child_pid":7,"signal":"SIGTERM","uptime_ms":0,"#
+        );
+        assert_line(|| child_exited(7, &death, Duration::ZERO), &format!("{head}{rest}"));
+    }
+    assert_line(
+        || oom_kill(2, "descendant"),
+        concat!(
+            r#""level":"WARN","msg":"OOM killer has killed","event":"oom_kill","#,
+            r#""count":2,"victim":"descendant"}"#
         ),
     );
     assert_line(
@@ -440,6 +472,13 @@ fn the_end() {
 
 #[test]
 fn what_castoff_coped_with() {
+    assert_line(
+        || termination_log_failed(Path::new("/message"), "not a regular file"),
+        concat!(
+            r#""level":"WARN","msg":"termination message not written","#,
+            r#""event":"termination_log_failed","path":"/message","cause":"not a regular file"}"#
+        ),
+    );
     assert_line(
         || listen_failed("[::]:9911", "Address already in use"),
         concat!(

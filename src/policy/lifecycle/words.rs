@@ -183,7 +183,7 @@ pub(crate) struct Outcome {
     pub(crate) actions: Vec<Action>,
 }
 
-/// How the child's end is named in `child_exited`.
+/// How the child's end looks to castoff, which knows what it has done itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChildEnd {
     /// It called `exit` on its own.
@@ -194,17 +194,6 @@ pub(crate) enum ChildEnd {
     Stopped,
     /// It ended by the SIGKILL of the deadline, or of a third stop signal.
     KilledAtDeadline,
-}
-
-impl ChildEnd {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Exited => "exited",
-            Self::Signalled => "signalled",
-            Self::Stopped => "stopped",
-            Self::KilledAtDeadline => "killed_at_deadline",
-        }
-    }
 }
 
 /// How the start waits for others.

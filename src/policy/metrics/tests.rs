@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::policy::checks::Level;
+use crate::policy::death::Reason;
 use crate::policy::health;
 use crate::policy::limits::Limit;
 use crate::policy::signal::Signal;
@@ -14,6 +15,7 @@ use std::time::Duration;
 fn everything() -> (Status, Usage) {
     let mut status = health::serving();
     status.child_exit = Some(ExitReason::Signal(Signal::TERM));
+    status.child_exits.add(Reason::Stopped);
     for signal in Signal::all() {
         status.signals_received.add(signal);
     }
@@ -40,6 +42,7 @@ fn everything() -> (Status, Usage) {
     let mut usage = used();
     usage.memory_bytes = Some(1 << 20);
     usage.throttled_seconds = Some(0.000_001);
+    usage.oom_kills = Some(4);
     (status, usage)
 }
 
@@ -146,6 +149,12 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
         ("castoff_signals_forwarded_total{signal=\"SIGTERM\"}", 1.0),
         ("castoff_orphans_reaped_total", u64::MAX as f64),
         ("castoff_child_restarts_total", 2.0),
+        ("castoff_child_exits_total{reason=\"exited\"}", 0.0),
+        ("castoff_child_exits_total{reason=\"signalled\"}", 0.0),
+        ("castoff_child_exits_total{reason=\"stopped\"}", 1.0),
+        ("castoff_child_exits_total{reason=\"killed_at_deadline\"}", 0.0),
+        ("castoff_child_exits_total{reason=\"oom_killed\"}", 0.0),
+        ("castoff_oom_kills_total", 4.0),
         ("castoff_drain_connections", 5.0),
         ("castoff_late_connections_total", 7.0),
         ("castoff_cpu_limit_cores", 1.5),
@@ -173,7 +182,11 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
     }
     let of_checks = samples.keys().filter(|series| series.starts_with("castoff_check_")).count();
     assert_eq!(of_checks, 3 + 2 * (BOUNDS.len() + 3));
-    assert_eq!(samples.len() - of_checks, 30 + PhaseName::ALL.len() + 64 + 1, "and nothing else");
+    assert_eq!(
+        samples.len() - of_checks,
+        31 + PhaseName::ALL.len() + 5 + 64 + 1,
+        "and nothing else"
+    );
 }
 
 #[test]

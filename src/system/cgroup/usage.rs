@@ -17,7 +17,7 @@ use crate::policy::usage::{self, Pressure, RESOURCES, Usage};
 pub(crate) struct Groups {
     cpu: Option<Group>,
     cpuacct: Option<Group>,
-    memory: Option<Group>,
+    pub(super) memory: Option<Group>,
     pids: Option<Group>,
     unified: Option<Group>,
 }
@@ -50,6 +50,7 @@ impl Groups {
             cpu_seconds: self.cpu_seconds(),
             throttled_periods,
             throttled_seconds,
+            oom_kills: self.oom_counts().map(|counts| counts.kills),
             pids: first(&self.pids, "pids.current", "pids.current")
                 .and_then(|(_, text)| limits::number(text.trim())),
             pressure: RESOURCES.map(|resource| self.pressure(resource)),

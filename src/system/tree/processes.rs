@@ -50,6 +50,20 @@ impl Process {
     }
 }
 
+/// The same of the text of `/proc/PID/stat`. A process that is killed has SIGKILL
+/// pending in each of its threads, and PF_EXITING among its flags from then on.
+fn is_ending(stat: &[u8]) -> Option<bool> {
+    const PF_EXITING: u64 = 0x4;
+    const SIGKILL: u64 = 1 << 8;
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let rest = std::str::from_utf8(stat.get(after_name..)?).ok()?;
+    // The 9th and the 31st field, counted from 1; the third is the first of these.
+    let mut fields = rest.split_ascii_whitespace().skip(6);
+    let flags: u64 = fields.next()?.parse().ok()?;
+    let pending: u64 = fields.nth(21)?.parse().ok()?;
+    Some(flags & PF_EXITING != 0 || pending & SIGKILL != 0)
+}
+
 /// A proc file system that shows castoff's own pid namespace: pids of another
 /// one must not be believed.
 pub(super) struct Proc {
@@ -127,6 +141,12 @@ impl Proc {
     pub(super) fn pids(&self) -> io::Result<impl Iterator<Item = i32> + use<>> {
         let entries = fs::read_dir(&self.root)?.flatten();
         Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
+    }
+
+    /// Whether it has a SIGKILL to take, or ends already.
+    pub(super) fn is_ending(&self, pid: i32) -> bool {
+        let stat = fs::read(self.file(pid, "stat")).unwrap_or_default();
+        is_ending(&stat).unwrap_or(false)
     }
 
     /// Brings `living` up to date, by pid. Who is in there is not read again, but
@@ -231,6 +251,23 @@ mod tests {
         assert_eq!(stat('S', 1).started, 777);
         assert!(stat('S', 1).is_alive() && stat('Z', 2).is_alive());
         assert!(!stat('Z', 1).is_alive() && !stat('X', 0).is_alive());
+    }
+
+    #[test]
+    fn whoever_has_a_sigkill_to_take_is_ending() {
+        let stat = |flags: u64, pending: u64| {
+            let text = format!(
+                "9 (a) b) R 1 9 9 0 -1 {flags} 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0 0 0 0 0 0 0 {pending} 0"
+            );
+            is_ending(text.as_bytes())
+        };
+        assert_eq!(stat(0x40_0040, 0), Some(false));
+        assert_eq!(stat(0x40_0044, 0), Some(true), "PF_EXITING");
+        assert_eq!(stat(0x40_0040, 1 << 8), Some(true), "SIGKILL");
+        assert_eq!(stat(0x40_0040, 1 << 14), Some(false), "SIGTERM");
+        assert_eq!(is_ending(b"9 (x) R 1 9"), None);
+        let proc = Proc::own(Path::new("/proc")).expect("/proc");
+        assert!(!proc.is_ending(std::process::id() as i32));
     }
 
     #[test]
