@@ -49,7 +49,10 @@ impl Entry {
         // Counted from 1 in the manual, where the third is the first of these.
         let field = |nth: usize| fields.get(nth - 3).copied();
         // A signed number in the kernel's format, and 0 for what has gone.
-        let number = |nth| Some(u64::try_from(field(nth)?.parse::<i128>().ok()?).unwrap_or(0));
+        let number = |nth| match field(nth)? {
+            negative if negative.starts_with('-') => Some(0),
+            field => field.parse::<u64>().ok(),
+        };
         let threads = number(20)?;
         let is_zombie = match field(3)? {
             "Z" => threads <= 1,
