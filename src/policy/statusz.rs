@@ -119,8 +119,8 @@ impl Page {
 
     fn usage(&mut self, usage: &Usage) {
         let before = self.text.len();
-        self.optional("cpu", usage.cpu_seconds.map(|time| format!("{time:.3} s")));
-        self.optional("throttled", usage.throttled_seconds.map(|time| format!("{time:.3} s")));
+        self.optional("cpu", usage.cpu_seconds.map(of_float));
+        self.optional("throttled", usage.throttled_seconds.map(of_float));
         self.optional("memory_bytes", usage.memory_bytes);
         self.optional("working set", usage.working_set_bytes);
         self.optional("pids", usage.pids);
@@ -128,9 +128,9 @@ impl Page {
             RESOURCES.into_iter().zip(usage.pressure)
         {
             if let Some(waiting) = waiting_seconds {
-                let stalled = stalled_seconds.map(|time| format!(", stalled {time:.3} s"));
-                let stalled = stalled.unwrap_or_default();
-                self.line(&format!("{resource} wait"), &format!("{waiting:.3} s{stalled}"));
+                let stalled = stalled_seconds.map(|time| format!(", stalled {}", of_float(time)));
+                let (waiting, stalled) = (of_float(waiting), stalled.unwrap_or_default());
+                self.line(&format!("{resource} wait"), &format!("{waiting}{stalled}"));
             }
         }
         self.none_if(self.text.len() == before);
@@ -144,7 +144,7 @@ impl Page {
         self.line("processes", &tree.processes);
         self.line("zombies", &tree.zombies);
         self.line("threads", &tree.threads);
-        self.line("cpu", &format!("{:.3} s", tree.cpu_seconds));
+        self.line("cpu", &of_float(tree.cpu_seconds));
         self.line("resident", &tree.resident_bytes);
         self.optional("open fds", tree.open_fds);
         for Unreaped { pid, command, parent_pid, parent_command } in &tree.unreaped {
@@ -179,6 +179,12 @@ impl Page {
 /// `12.345 s`
 fn seconds(duration: Duration) -> String {
     format!("{}.{:03} s", duration.as_secs(), duration.subsec_millis())
+}
+
+/// The same of a number of seconds. Floats in a format of their own would bring
+/// code that nothing else here needs.
+fn of_float(time: f64) -> String {
+    seconds(Duration::try_from_secs_f64(time).unwrap_or_default())
 }
 
 fn yes_or_no(fact: bool) -> &'static str {

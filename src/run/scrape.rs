@@ -22,7 +22,7 @@ use crate::system::tree;
 /// For so long figures are good enough for the next one who asks.
 const FRESH_TIME: Duration = Duration::from_secs(1);
 
-/// How long a look at the tree may hold the loop: some thousands of processes.
+/// How much CPU time a look at the tree may take: some thousands of processes.
 const LOOK_TIME: Duration = Duration::from_millis(50);
 
 /// The function that gives them, for `http`. Limits that are not those of
@@ -46,7 +46,7 @@ pub(super) fn usage(
         } else {
             read_limits(&files, &status, &nudge);
             scraped.notify_one();
-            let mut tree = tree::account(&proc_root, now + LOOK_TIME);
+            let mut tree = tree::account(&proc_root, LOOK_TIME);
             if let Some(tree) = &mut tree {
                 // Some CPU time may get lost, but a counter never counts down.
                 counted.set(counted.get().max(tree.cpu_seconds));

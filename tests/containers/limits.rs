@@ -92,3 +92,33 @@ fn the_log_says_where_the_limits_come_from() {
     assert_eq!(limits["memory_bytes"], 67108864);
     assert!(limits["cpu_source"].is_string() && limits["memory_source"].is_string(), "{limits}");
 }
+
+/// What `podman update` does is what a resize of a Pod does: the runtime writes to
+/// the files of the container's group, from outside and through other mounts.
+#[test]
+fn limits_that_are_changed_from_outside_are_told_and_answered() {
+    for namespace in ["--cgroupns=host", "--cgroupns=private"] {
+        let mut container = Container::of(Image::Scratch)
+            .option(namespace)
+            .option("--memory=64m")
+            .option("--cpus=0.5")
+            .env("CASTOFF_RESIZE_ACTION", "signal:SIGUSR1")
+            .child(["/print_signals"])
+            .published()
+            .start();
+        container.until_serving();
+        container.stdout.wait_for_line("ready ");
+        container.podman("update", ["--memory=96m", "--memory-swap=96m", "--cpus=1.5"]);
+        container.stdout.wait_for_line("10 ");
+        let changed = container.log.wait_for_event("limits_changed");
+        assert_eq!(changed["memory_bytes_from"], 64 << 20, "{namespace}: {changed}");
+        assert_eq!(changed["memory_bytes_to"], 96 << 20, "{namespace}: {changed}");
+        assert_eq!((&changed["cpus_from"], &changed["cpus_to"]), (&0.5.into(), &1.5.into()));
+        let metrics = container.get("/metrics").body;
+        for sample in ["castoff_cpu_limit_cores 1.5", "castoff_memory_limit_bytes 100663296"] {
+            assert!(metrics.lines().any(|line| line == sample), "{namespace}: {metrics}");
+        }
+        container.stop(10);
+        assert_eq!(container.code(), 0);
+    }
+}

@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::is_pid_1;
@@ -23,6 +24,9 @@ const PROCESSES_MAX: usize = 4096;
 
 /// How many zombies are named.
 const NAMED_MAX: usize = 16;
+
+/// How much longer than its CPU time a look may take where others have the CPUs.
+const PATIENCE: u32 = 4;
 
 /// After how many entries of a directory of descriptors the clock is looked at.
 const CHUNK: usize = 256;
@@ -49,7 +53,10 @@ impl Entry {
         // Counted from 1 in the manual, where the third is the first of these.
         let field = |nth: usize| fields.get(nth - 3).copied();
         // A signed number in the kernel's format, and 0 for what has gone.
-        let number = |nth| Some(u64::try_from(field(nth)?.parse::<i128>().ok()?).unwrap_or(0));
+        let number = |nth| match field(nth)? {
+            negative if negative.starts_with('-') => Some(0),
+            field => field.parse::<u64>().ok(),
+        };
         let threads = number(20)?;
         let is_zombie = match field(3)? {
             "Z" => threads <= 1,
@@ -63,13 +70,43 @@ impl Entry {
     }
 }
 
+/// What a look may cost.
+struct Budget {
+    /// By the clock of this thread's CPU time.
+    cpu_until: Option<Duration>,
+    until: Instant,
+}
+
+impl Budget {
+    fn new(cpu_time: Duration) -> Self {
+        Self {
+            cpu_until: used_cpu_time().map(|used| used + cpu_time),
+            until: Instant::now() + cpu_time * PATIENCE,
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        let is_used_up = match (self.cpu_until, used_cpu_time()) {
+            (Some(until), Some(used)) => used >= until,
+            // The other clock counts it too.
+            _ => false,
+        };
+        is_used_up || Instant::now() >= self.until
+    }
+}
+
+fn used_cpu_time() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Duration::from)
+}
+
 /// The tree as it is now; `None` where there is nothing to walk, or more of it
-/// than can be walked until then.
+/// than can be walked in that much CPU time.
 ///
 /// The CPU time is that of the descendants that live, of those that castoff has
 /// reaped and of those that these had reaped. It is lost to the sum when a
 /// parent has its children reaped by the kernel (SIGCHLD ignored).
-pub(crate) fn account(proc_root: &Path, until: Instant) -> Option<Tree> {
+pub(crate) fn account(proc_root: &Path, cpu_time: Duration) -> Option<Tree> {
+    let budget = Budget::new(cpu_time);
     let proc = Proc::own(proc_root)?;
     let own = std::process::id() as i32;
     let pids: Vec<i32> = proc.pids().ok()?.take(PROCESSES_MAX + 1).collect();
@@ -80,7 +117,7 @@ pub(crate) fn account(proc_root: &Path, until: Instant) -> Option<Tree> {
     // Before the others: who is reaped meanwhile is missed, not counted twice.
     let reaped = reaped_seconds()?;
     for pid in pids.into_iter().filter(|pid| *pid != own) {
-        if Instant::now() >= until {
+        if budget.is_spent() {
             return None;
         }
         match proc.stat(pid, |_, stat| Entry::parse(stat)) {
@@ -115,7 +152,7 @@ pub(crate) fn account(proc_root: &Path, until: Instant) -> Option<Tree> {
         tree.virtual_bytes = tree.virtual_bytes.saturating_add(entry.virtual_bytes);
         if !entry.is_zombie {
             tree.threads = tree.threads.saturating_add(entry.threads);
-            let open_fds = open_fds(&proc, pid, until);
+            let open_fds = open_fds(&proc, pid, &budget);
             tree.open_fds = tree.open_fds.zip(open_fds).map(|(sum, fds)| sum + fds);
         }
     }
@@ -147,7 +184,7 @@ fn below(own: i32, entries: &HashMap<i32, Entry>) -> Vec<i32> {
 
 /// How many descriptors a process has open; `None`: castoff may not look, or
 /// not in time.
-fn open_fds(proc: &Proc, pid: i32, until: Instant) -> Option<u64> {
+fn open_fds(proc: &Proc, pid: i32, budget: &Budget) -> Option<u64> {
     let directory = proc.file(pid, "fd");
     // Since Linux 6.2 the size is the number (kernel document `filesystems/proc`).
     let size = match fs::metadata(&directory) {
@@ -162,7 +199,7 @@ fn open_fds(proc: &Proc, pid: i32, until: Instant) -> Option<u64> {
     };
     let mut count = 0;
     for (nth, _) in entries.enumerate() {
-        if nth % CHUNK == 0 && Instant::now() >= until {
+        if nth % CHUNK == 0 && budget.is_spent() {
             return None;
         }
         count += 1;
@@ -190,15 +227,12 @@ fn positive(variable: SysconfVar) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command, Stdio};
-    use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn later() -> Instant {
-        Instant::now() + Duration::from_secs(600)
-    }
+    const PLENTY: Duration = Duration::from_secs(600);
 
     fn sleep() -> Child {
         Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("it starts")
@@ -249,13 +283,13 @@ mod tests {
         while super::super::command(root, pid).as_deref() != Some("sleep") {
             std::thread::yield_now();
         }
-        let tree = account(root, later()).expect("/proc");
+        let tree = account(root, PLENTY).expect("/proc");
         assert!(tree.processes >= 1 && tree.threads >= 1, "{tree:?}");
         assert!(tree.resident_bytes > 0 && tree.virtual_bytes >= tree.resident_bytes, "{tree:?}");
         // The three that it has got.
         assert!(tree.open_fds.is_some_and(|count| count >= 3), "{tree:?}");
         assert!(tree.cpu_seconds.is_finite() && tree.cpu_seconds >= 0.0);
-        let counted = open_fds(&Proc::own(root).expect("/proc"), pid, later());
+        let counted = open_fds(&Proc::own(root).expect("/proc"), pid, &Budget::new(PLENTY));
         assert_eq!(
             counted,
             Some(fs::read_dir(format!("/proc/{pid}/fd")).expect("ours").count() as u64)
@@ -266,7 +300,7 @@ mod tests {
 
     #[test]
     fn without_time_there_are_no_figures_rather_than_some() {
-        assert_eq!(account(Path::new("/proc"), Instant::now()), None);
+        assert_eq!(account(Path::new("/proc"), Duration::ZERO), None);
     }
 
     #[test]
@@ -280,7 +314,7 @@ mod tests {
             .expect("it starts");
         let parent_pid = parent.id() as i32;
         let named = loop {
-            let tree = account(root, later()).expect("/proc");
+            let tree = account(root, PLENTY).expect("/proc");
             let is_its = |zombie: &&Unreaped| zombie.parent_pid == parent_pid;
             if let Some(zombie) = tree.unreaped.iter().find(is_its)
                 && zombie.parent_command == "sleep"
