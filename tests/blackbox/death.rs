@@ -127,6 +127,7 @@ in_both_places! {
         let scratch = Scratch::new();
         let castoff = castoff(place, &scratch).child(&example("graceful"), ["0"]);
         let mut castoff = castoff.start();
+        castoff.stdout().wait_for_line("graceful: working");
         castoff.until_serving().signal(libc::SIGTERM);
         assert_eq!(castoff.code(), 0);
         assert_eq!(how(&castoff), json!({"exit_code": 0, "reason": "stopped"}));
