@@ -127,6 +127,7 @@ in_both_places! {
         let scratch = Scratch::new();
         let castoff = castoff(place, &scratch).child(&example("graceful"), ["0"]);
         let mut castoff = castoff.start();
+        castoff.stdout().wait_for_line("graceful: working");
         castoff.until_serving().signal(libc::SIGTERM);
         assert_eq!(castoff.code(), 0);
         assert_eq!(how(&castoff), json!({"exit_code": 0, "reason": "stopped"}));
@@ -157,7 +158,9 @@ in_both_places! {
             Place::Subreaper => "stop: SIGTERM from ",
         };
         assert!(message.contains(sender), "{message}");
-        assert!(message.contains("left to be killed: 1 (stubborn)\n"), "{message}");
+        // Among all processes of a busy machine it may not be found in time.
+        let is_listed = message.contains("left to be killed: 1 (stubborn)\n");
+        assert!(is_listed || place == Place::Subreaper, "{message}");
         assert!(message.contains(": stopping -> killing (deadline)\n"), "{message}");
     }
 
@@ -471,8 +474,10 @@ in_both_places! {
     fn the_message_is_there_before_castoff_is_killed(place) {
         let scratch = Scratch::new();
         // Somebody is left whom the sweep waits for.
-        let script = "(trap '' TERM; echo ready; while :; do sleep 0.01; done) & exit 7";
-        let mut castoff = castoff(place, &scratch).script(script).start();
+        let script = "(trap '' TERM; echo > $FLAG; while :; do sleep 0.01; done) &
+            while ! [ -e $FLAG ]; do sleep 0.01; done; exit 7";
+        let castoff = castoff(place, &scratch).env("FLAG", scratch.path("flag"));
+        let mut castoff = castoff.script(script).start();
         castoff.until_phase("sweeping");
         wait_until("the message is there", || {
             (first_line(&scratch) == "child exited by itself: exit code 7").then_some(())
