@@ -16,9 +16,6 @@ use crate::policy::status::Usage;
 
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
-/// The largest of the files is mountinfo: one with more than this is cut off.
-const LONGEST: u64 = 4 << 20;
-
 /// Where the kernel's files are.
 #[derive(Clone, Debug)]
 pub(crate) struct Roots {
@@ -77,7 +74,7 @@ fn read(path: &Path) -> Text {
     let mut bytes = Vec::with_capacity(8192);
     // `fs::read` asks for the size first, which these files do not have, and
     // then starts with 32 bytes.
-    match File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes)) {
+    match File::open(path).and_then(|file| file.take(limits::LONGEST as u64).read_to_end(&mut bytes)) {
         Ok(_) => {
             // Most hold one number; the room serves the next file.
             bytes.shrink_to_fit();

@@ -63,19 +63,19 @@ fn lines_of_the_cgroup_file() {
 #[test]
 fn lines_of_mountinfo() {
     let parse = |line: &str| match parse_mount(line.as_bytes()) {
-        Ok(mount) => Some(mount.map(|mount| mount.filesystem)),
+        Ok(mount) => mount.map(|mount| mount.filesystem),
         Err(Malformed) => None,
     };
     for (line, filesystem) in [
-        ("1 0 252:0 / / rw,noatime - ext4 /dev/dm-0 rw", None),
-        ("31 23 0:24 / /m rw - cgroup2 cgroup rw", Some(Filesystem::V2)),
-        ("31 23 0:24 / /m rw - cgroup2 cgroup", Some(Filesystem::V2)),
-        ("31 23 0:24 / /m rw shared:1 - cgroup2 cgroup rw", Some(Filesystem::V2)),
-        ("31 23 0:24 / /m rw shared:1 master:2 - cgroup2 cgroup rw", Some(Filesystem::V2)),
-        ("31 23 0:24 /x /m rw - cgroup cgroup rw,pids", Some(Filesystem::V1(b"rw,pids".to_vec()))),
-        ("40 23 0:9 / /mnt/c rw - 9p C:\\134 rw,dirsync,aname=drvfs;path=C:\\;a b;c", None),
-        ("50 23 0:4 net:[4026532281] /run/netns/n rw - nsfs nsfs rw", None),
-        ("60 23 0:5 / /proc/meminfo rw - fuse.lxcfs lxcfs rw", Some(Filesystem::Meminfo)),
+        ("1 0 252:0 / / rw,noatime - ext4 /dev/dm-0 rw", Filesystem::Other),
+        ("31 23 0:24 / /m rw - cgroup2 cgroup rw", Filesystem::V2),
+        ("31 23 0:24 / /m rw - cgroup2 cgroup", Filesystem::V2),
+        ("31 23 0:24 / /m rw shared:1 - cgroup2 cgroup rw", Filesystem::V2),
+        ("31 23 0:24 / /m rw shared:1 master:2 - cgroup2 cgroup rw", Filesystem::V2),
+        ("31 23 0:24 /x /m rw - cgroup cgroup rw,pids", Filesystem::V1(b"rw,pids".to_vec())),
+        ("40 23 0:9 / /mnt/c rw - 9p C:\\134 rw,dirsync,aname=drvfs;path=C:\\;a b;c", Filesystem::Other),
+        ("50 23 0:4 net:[4026532281] /run/netns/n rw - nsfs nsfs rw", Filesystem::Other),
+        ("60 23 0:5 / /proc/meminfo rw - fuse.lxcfs lxcfs rw", Filesystem::Other),
     ] {
         assert_eq!(parse(line), Some(filesystem), "{line}");
     }
