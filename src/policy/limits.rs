@@ -124,7 +124,9 @@ impl<Read: FnMut(&Path) -> Text> Search<Read> {
             )),
         }
         if mountinfo.as_ref().is_ok_and(|text| text.len() >= LONGEST) {
-            self.warn(format!("cannot use all of {MOUNTINFO}: only {LONGEST} bytes of it were read"));
+            self.warn(format!(
+                "cannot use all of {MOUNTINFO}: only {LONGEST} bytes of it were read"
+            ));
         }
         let layout = Layout::new(cgroup.ok().as_deref(), mountinfo.ok().as_deref());
         if layout.is_outside {

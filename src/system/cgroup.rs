@@ -74,7 +74,9 @@ fn read(path: &Path) -> Text {
     let mut bytes = Vec::with_capacity(8192);
     // `fs::read` asks for the size first, which these files do not have, and
     // then starts with 32 bytes.
-    match File::open(path).and_then(|file| file.take(limits::LONGEST as u64).read_to_end(&mut bytes)) {
+    match File::open(path)
+        .and_then(|file| file.take(limits::LONGEST as u64).read_to_end(&mut bytes))
+    {
         Ok(_) => {
             // Most hold one number; the room serves the next file.
             bytes.shrink_to_fit();

@@ -348,7 +348,7 @@ fn reached<'a>(mounts: &'a [Mount], path: &[u8]) -> Option<&'a Mount> {
     let mut at = mounts.iter().find(|mount| mount.point == b"/")?;
     for _ in 0..MOUNTS_DEEP {
         let is_on_the_way = |mount: &&Mount| {
-            mount.parent == at.id && mount.id != at.id && below(&mount.point, path).is_some()
+            mount.parent == at.id && mount.id != at.id && rest_below(&mount.point, path).is_some()
         };
         let Some(next) =
             mounts.iter().rev().filter(is_on_the_way).min_by_key(|mount| mount.point.len())
@@ -362,14 +362,17 @@ fn reached<'a>(mounts: &'a [Mount], path: &[u8]) -> Option<&'a Mount> {
 
 /// The names that lead from a mount's root down to `path`, if it is below.
 fn below<'a>(root: &[u8], path: &'a [u8]) -> Option<Vec<&'a [u8]>> {
-    let root = root.strip_suffix(b"/").unwrap_or(root);
-    let rest = path.strip_prefix(root)?;
-    if !rest.is_empty() && !rest.starts_with(b"/") {
-        return None; // "/docker" is no ancestor of "/docker2"
-    }
+    let rest = rest_below(root, path)?;
     let names: Vec<_> = rest.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
     let is_plain = names.iter().all(|name| *name != b"." && *name != b"..");
     is_plain.then_some(names)
+}
+
+/// What follows `root` in `path`: empty or from a slash on. "/docker" is no
+/// ancestor of "/docker2".
+fn rest_below<'a>(root: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+    let root = root.strip_suffix(b"/").unwrap_or(root);
+    path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 fn is_number(field: &[u8]) -> bool {

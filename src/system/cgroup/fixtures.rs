@@ -84,6 +84,14 @@ const CASES: &[Case] = &[
         .memory(64 << 20, "memory/k8s.slice:cri-containerd:9f/memory.limit_in_bytes"),
     case("v2_mount_above_namespace", V2).memory(64 << 20, "memory.max"),
     case("v2_host_mount_too", V2).memory(64 << 20, "memory.max"),
+    case("v2_covered_mount", V2).memory(64 << 20, "memory.max"),
+    case("v2_mount_on_mount", V2).memory(64 << 20, "app/memory.max"),
+    case("v1_two_mounts_show_the_group", V1).memory(64 << 20, "host/pod/memory.limit_in_bytes"),
+    case("v2_group_deleted", V2).memory(64 << 20, "pod/memory.max"),
+    case("v2_left_namespace", V2)
+        .memory(64 << 20, "memory.max")
+        .warns("cannot find the group of /proc/self/cgroup: it is outside of the cgroup namespace"),
+    case("v2_left_to_sibling", V2).memory(64 << 20, "other/memory.max"),
     case("mount_point_with_space", V2).cpus(0.5, "a b/cpu.max"),
     // Lines that are odd, broken or missing.
     case("mountinfo_odd_lines", V2).cpus(0.5, "cpu.max"),
@@ -187,11 +195,21 @@ const CASES: &[Case] = &[
     case("cpuset_only", V2).cpus(2.0, "cpuset.cpus.effective").affinity(2),
     case("quota_above_affinity", V2).cpus(1.0, "affinity").affinity(1),
     case("v1_cpuset_empty", V1),
+    case("v1_cpuset_root", V1).affinity(8),
+    case("v2_cpuset_partition", V2).affinity(6).cpus(6.0, "pod/app/cpuset.cpus.effective"),
+    case("v2_threaded", V2)
+        .cpus(0.5, "pod/threads/cpu.max")
+        .memory(64 << 20, "pod/memory.max")
+        .pids(20, "pod/threads/pids.max"),
+    // The guest has a CPU more than the container.
+    case("kata", V2).affinity(3).cpus(2.0, "cpu.max").memory(1 << 30, "memory.max"),
+    case("gvisor", NoCgroup),
     case("v2_cpuset_empty", V2).cpus(3.0, "cpu.max"),
     // Memory and processes.
     case("v1_memory_1000m", V1).affinity(8).memory(1_048_576_000, V1_MEMORY),
     case("v2_memory_4321m", V2).affinity(8).memory(4_530_896_896, "memory.max"),
     case("v1_hidden_ancestor", V1).memory(64 << 20, "memory/memory.stat"),
+    case("v1_use_hierarchy_off", V1).memory(512 << 20, "memory/pod/app/memory.limit_in_bytes"),
     case("v1_sentinel_of_64k_pages", V1),
     case("v2_memory_above_machine", V2).affinity(8),
     case("v2_lxcfs", V2).memory(512 << 20, "memory.max"),
