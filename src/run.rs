@@ -18,8 +18,9 @@ use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{
-    self, Config, DEFAULT_PORT, Hooks, Invocation, Listen, LogLevel, ProbeInvocation,
+    self, Config, DEFAULT_PORT, Explanation, Hooks, Invocation, Listen, LogLevel, ProbeInvocation,
 };
+use crate::explain::{self, Facts};
 use crate::http;
 use crate::log::{self, events};
 use crate::policy::checks::{Level, Target};
@@ -45,6 +46,10 @@ use crate::system::{descriptors, entry, environment, subreaper, tree};
 /// How long the loop rests after a panic; the endpoints go on meanwhile.
 const AFTER_PANIC_DELAY: Duration = Duration::from_millis(10);
 
+/// Why a variable is not exported that follows from the limits.
+const SET: &str = "is set already";
+const LEFT_TO_A_LIBRARY: &str = "AUTOMEMLIMIT is set: left to the library that reads it";
+
 /// Runs castoff and returns its exit code.
 pub(crate) fn run() -> u8 {
     let mask = entry::block_signals();
@@ -59,6 +64,10 @@ pub(crate) fn run() -> u8 {
     }
     match config::load(args, &environment) {
         Ok(Invocation::Print(text)) => print(&text),
+        Ok(Invocation::Explain(explanation)) => {
+            entry::unblock_signals(mask);
+            explain(&explanation)
+        }
         Ok(Invocation::Supervise(config)) => launch(&config, mask).unwrap_or_else(|failure| {
             let _ = writeln!(io::stderr(), "castoff: {failure}");
             CASTOFF_FAILED
@@ -85,6 +94,32 @@ fn probe(args: &[OsString], environment: &[(OsString, OsString)]) -> u8 {
     let line: String = failure.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     let _ = writeln!(io::stderr(), "castoff: {line}");
     1
+}
+
+/// Tells what `launch` would do, and returns 0. Of the system only the files of
+/// the limits are read.
+fn explain(explanation: &Explanation) -> u8 {
+    let config = &explanation.config;
+    let roots = roots(config);
+    let found = cgroup::find(&roots);
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    let exports = runtime_env::exports(&found.limits, &config.sizing, is_set);
+    let withheld: Vec<_> = runtime_env::exports(&found.limits, &config.sizing, |_| false)
+        .into_iter()
+        .filter(|all| exports.iter().all(|export| export.name != all.name))
+        .map(|all| (all.name, if is_set(all.name) { SET } else { LEFT_TO_A_LIBRARY }.to_owned()))
+        .collect();
+    let facts = Facts {
+        memory_high: cgroup::memory_high(&roots, &found),
+        found: &found,
+        exports: &exports,
+        withheld: &withheld,
+        is_sizing_off: config.sizing.profiles.is_empty(),
+        checks: &config.checks,
+        timeline: &about(config, Vec::new(), Instant::now()).timeline,
+        settings: &explanation.settings,
+    };
+    print(&if explanation.is_json { explain::json(&facts) } else { explain::text(&facts) })
 }
 
 /// Why there is nothing to supervise.
@@ -240,11 +275,14 @@ struct Ready {
     signals: Signals,
 }
 
+fn roots(config: &Config) -> Roots {
+    Roots { cgroup: config.cgroup_root.clone(), proc: config.proc_root.clone() }
+}
+
 /// Everything that can fail.
 fn prepare(config: &Config) -> Result<Ready, Failure> {
     let is_subreaper = adopt(config);
-    let roots = Roots { cgroup: config.cgroup_root.clone(), proc: config.proc_root.clone() };
-    let detected = cgroup::detect(&roots);
+    let detected = cgroup::detect(&roots(config));
     let listener = listen(config)?;
     let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let runtime = Builder::new_current_thread()

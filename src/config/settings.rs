@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::check::CheckTable;
 use super::error::ConfigError;
+use super::explain::Shown;
 use super::options::{Key, SETTINGS, Setting};
 use super::target::{LiveTarget, OneTarget, Targets, target_text};
 use super::value::{
@@ -161,6 +162,8 @@ trait Slot {
     fn culprit(&self, text: &OsStr) -> Option<String>;
     /// As TOML, with the origin apart.
     fn print(&self, setting: &Setting) -> (String, String);
+    /// The same for `castoff explain`.
+    fn show(&self, setting: &Setting) -> Shown;
 }
 
 impl<T: Value> Slot for Sourced<T> {
@@ -180,6 +183,12 @@ impl<T: Value> Slot for Sourced<T> {
             let _ = write!(origin, ", {flag}");
         }
         (self.value.to_toml(), origin)
+    }
+
+    fn show(&self, setting: &Setting) -> Shown {
+        let is_default = self.origin == Origin::Default && self.adjusted_by.is_none();
+        let (word, value, (_, origin)) = (setting.word, self.value.shown(), self.print(setting));
+        Shown { word, value, origin, is_default }
     }
 }
 
@@ -556,6 +565,11 @@ impl Settings {
             text.push_str(&self.print_table(table));
         }
         text
+    }
+
+    /// Every setting, for `castoff explain`.
+    pub(super) fn shown(&mut self) -> Vec<Shown> {
+        SETTINGS.iter().map(|setting| self.slot(setting.key).show(setting)).collect()
     }
 
     /// Last: whatever follows a table's head belongs to the table.

@@ -19,21 +19,17 @@
 //! `stop`, `pid`, the child's `uptime_ms`, `exit`, `signal`, `status`,
 //! `changed_ms_ago`, each limit and its source are null when there is none.
 
-use std::fmt::{self, Display, Write as _};
 use std::time::Instant;
 
-use serde_json::Value;
-
+use crate::json::{Json, NULL, OrNull};
 use crate::policy::exit::ExitReason;
-use crate::policy::limits::{Limit, Limits};
 use crate::policy::status::Status;
 use crate::policy::statusz::About;
 
 /// The page, with a newline at its end.
 pub(super) fn json(status: &Status, about: &About, now: Instant) -> String {
     let ago = |at: Instant| now.saturating_duration_since(at).as_millis();
-    let mut page = Json { text: String::with_capacity(2048) };
-    page.open("", '{');
+    let mut page = Json::new();
     page.text("version", Some(env!("CARGO_PKG_VERSION")));
     page.text("phase", Some(status.phase.as_str()));
     page.value("uptime_ms", &ago(about.started_at));
@@ -54,7 +50,7 @@ pub(super) fn json(status: &Status, about: &About, now: Instant) -> String {
     let began_at = status.child_began_at.filter(|_| status.child_is_up);
     page.value("uptime_ms", &OrNull(began_at.map(ago)));
     page.value("restarts", &status.restarts);
-    page.exit(status.child_exit);
+    exit(&mut page, status.child_exit);
     page.text("status", status.notify_status.as_deref());
     page.close('}');
     page.open("checks", '[');
@@ -67,124 +63,40 @@ pub(super) fn json(status: &Status, about: &About, now: Instant) -> String {
         page.close('}');
     }
     page.close(']');
+    page.open("limits", '{');
     page.limits(&status.limits);
+    page.close('}');
     page.open("exports", '[');
     for name in &about.exports {
         page.text("", Some(name));
     }
     page.close(']');
-    page.open("timeline", '[');
-    for step in about.timeline(status) {
-        page.open("", '{');
-        page.value("at_ms", &step.at.as_millis());
-        page.text("phase", Some(step.phase.as_str()));
-        page.text("what", Some(&step.what));
-        page.close('}');
-    }
-    page.close(']');
+    page.timeline(about.timeline(status));
+    page.end()
+}
+
+fn exit(page: &mut Json, exit: Option<ExitReason>) {
+    let Some(reason) = exit else { return page.value("exit", &NULL) };
+    let signal = match reason {
+        ExitReason::Code(_) => None,
+        ExitReason::Signal(signal) => Some(signal.to_string()),
+    };
+    page.open("exit", '{');
+    page.value("exit_code", &reason.code());
+    page.text("signal", signal.as_deref());
     page.close('}');
-    page.text.push('\n');
-    page.text
-}
-
-const NULL: &str = "null";
-
-/// JSON so far. A tree of serde_json's values would cost more code than all the
-/// rest of the page, and lose the order.
-struct Json {
-    text: String,
-}
-
-impl Json {
-    /// Begins an object or an array; elements of an array have no name.
-    fn open(&mut self, name: &str, bracket: char) {
-        self.name(name);
-        self.text.push(bracket);
-    }
-
-    fn close(&mut self, bracket: char) {
-        self.text.push(bracket);
-    }
-
-    /// A number, a boolean or null.
-    fn value(&mut self, name: &str, value: &dyn Display) {
-        self.name(name);
-        // Writing to a String cannot fail.
-        let _ = write!(self.text, "{value}");
-    }
-
-    /// A string, whatever it holds, or null.
-    fn text(&mut self, name: &str, text: Option<&str>) {
-        self.value(name, &Value::from(text));
-    }
-
-    /// Names are castoff's own and need no escape.
-    fn name(&mut self, name: &str) {
-        if !self.text.is_empty() && !self.text.ends_with(['{', '[']) {
-            self.text.push(',');
-        }
-        if !name.is_empty() {
-            self.text.extend(["\"", name, "\":"]);
-        }
-    }
-
-    fn exit(&mut self, exit: Option<ExitReason>) {
-        let Some(reason) = exit else { return self.value("exit", &NULL) };
-        let signal = match reason {
-            ExitReason::Code(_) => None,
-            ExitReason::Signal(signal) => Some(signal.to_string()),
-        };
-        self.open("exit", '{');
-        self.value("exit_code", &reason.code());
-        self.text("signal", signal.as_deref());
-        self.close('}');
-    }
-
-    fn limits(&mut self, limits: &Limits) {
-        let Limits { cgroup, cpus, memory_bytes, pids, .. } = limits;
-        let finite = value(cpus).filter(|cpus| cpus.is_finite());
-        self.open("limits", '{');
-        self.text("cgroup", Some(cgroup.as_str()));
-        self.value("cpus", &OrNull(finite));
-        self.value("memory_bytes", &OrNull(value(memory_bytes)));
-        self.value("pids", &OrNull(value(pids)));
-        self.open("sources", '{');
-        self.text("cpus", source(cpus));
-        self.text("memory_bytes", source(memory_bytes));
-        self.text("pids", source(pids));
-        self.close('}');
-        self.close('}');
-    }
-}
-
-struct OrNull<T>(Option<T>);
-
-impl<T: Display> Display for OrNull<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(value) => value.fmt(f),
-            None => f.write_str(NULL),
-        }
-    }
-}
-
-fn value<T: Copy>(limit: &Option<Limit<T>>) -> Option<T> {
-    limit.as_ref().map(|limit| limit.value)
-}
-
-fn source<T>(limit: &Option<Limit<T>>) -> Option<&str> {
-    limit.as_ref().map(|limit| limit.source.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use serde_json::json as tree;
+    use serde_json::{Value, json as tree};
 
     use super::*;
     use crate::policy::checks::{CheckReport, Level};
     use crate::policy::health::serving;
+    use crate::policy::limits::{Limit, Limits};
     use crate::policy::signal::Signal;
     use crate::policy::statusz::about;
 

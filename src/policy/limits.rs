@@ -101,6 +101,26 @@ pub(crate) fn cpu_count(list: &[u8]) -> Option<u32> {
     values::cpu_list(&String::from_utf8_lossy(list)).ok().flatten()
 }
 
+impl Found {
+    /// How far above the group of the process the file of a limit is: 0 for its
+    /// own. `None` for what is not of a group.
+    pub(crate) fn level_of<T>(&self, limit: &Limit<T>) -> Option<usize> {
+        let dir = Path::new(&limit.source).parent();
+        let Layout { cpu, cpuset, memory, pids, .. } = &self.layout;
+        let groups = [cpu, cpuset, memory, pids].into_iter().flatten();
+        let level = |group: &Group| group.levels.iter().position(|at| Some(&**at) == dir);
+        groups.filter_map(level).min()
+    }
+}
+
+/// The lowest amount of memory above which v2 slows the processes down. It kills
+/// nobody, and so is no limit.
+pub(crate) fn memory_high(layout: &Layout, read: impl FnMut(&Path) -> Text) -> Option<Limit<u64>> {
+    let group = layout.memory.as_ref().filter(|group| group.version == Version::V2);
+    let mut search = Search { read, warnings: Vec::new(), has_seen_a_limit_file: false };
+    search.lowest(group, |search, dir, _| search.limit(dir.join("memory.high"), values::amount))
+}
+
 struct Search<Read> {
     read: Read,
     warnings: Vec<String>,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use cgroups_rs::fs::cpu::CpuController;
 
-use crate::policy::limits::{self, Group, Limits, Text, USUAL_MOUNT, Version};
+use crate::policy::limits::{self, Found, Group, Limit, Limits, Text, USUAL_MOUNT, Version};
 use crate::policy::status::Usage;
 
 const ONLINE: &str = "/sys/devices/system/cpu/online";
@@ -36,13 +36,26 @@ pub(crate) struct Detected {
 
 /// Finds the limits of this process.
 pub(crate) fn detect(roots: &Roots) -> Detected {
-    let online = read(Path::new(ONLINE)).ok().flatten();
-    detect_on(roots, online.and_then(|text| limits::cpu_count(&text)))
+    detected(roots, find(roots))
 }
 
-/// As `detect`, on a machine with that many CPUs in use.
-fn detect_on(roots: &Roots, online: Option<u32>) -> Detected {
-    let found = limits::find(online, |path| read(&roots.real(path)));
+/// What `detect` makes its answer of, for whoever wants to know why.
+pub(crate) fn find(roots: &Roots) -> Found {
+    let online = read(Path::new(ONLINE)).ok().flatten();
+    find_on(roots, online.and_then(|text| limits::cpu_count(&text)))
+}
+
+/// As `find`, on a machine with that many CPUs in use.
+fn find_on(roots: &Roots, online: Option<u32>) -> Found {
+    limits::find(online, |path| read(&roots.real(path)))
+}
+
+/// See `limits::memory_high`.
+pub(crate) fn memory_high(roots: &Roots, found: &Found) -> Option<Limit<u64>> {
+    limits::memory_high(&found.layout, |path| read(&roots.real(path)))
+}
+
+fn detected(roots: &Roots, found: Found) -> Detected {
     let real = |group: Option<Group>| {
         group.map(|group| Group {
             levels: group.levels.iter().map(|dir| roots.real(dir)).collect(),

@@ -212,6 +212,7 @@ const CASES: &[Case] = &[
     case("v1_use_hierarchy_off", V1).memory(512 << 20, "memory/pod/app/memory.limit_in_bytes"),
     case("v1_sentinel_of_64k_pages", V1),
     case("v2_memory_above_machine", V2).affinity(8),
+    case("v2_memory_high", V2).memory(128 << 20, "memory.max"),
     case("v2_lxcfs", V2).memory(512 << 20, "memory.max"),
     case("v2_zero_amounts", V2)
         .warns("cannot use /sys/fs/cgroup/memory.max \"0\": expected \"max\""),
@@ -224,7 +225,8 @@ fn fixtures() -> PathBuf {
 
 fn detected(name: &str) -> Detected {
     let root = fixtures().join(name);
-    detect_on(&Roots { cgroup: root.join("sys"), proc: root.join("proc") }, Some(ONLINE_CPUS))
+    let roots = Roots { cgroup: root.join("sys"), proc: root.join("proc") };
+    super::detected(&roots, find_on(&roots, Some(ONLINE_CPUS)))
 }
 
 fn limit<T>(expected: Option<(T, &str)>) -> Option<Limit<T>> {
@@ -272,6 +274,44 @@ fn every_fixture_is_used_once() {
     trees.sort();
     names.sort();
     assert_eq!(names, trees);
+}
+
+#[test]
+fn each_limit_is_of_a_level_above_the_own_group_or_of_none() {
+    for (name, cpus, memory, pids) in [
+        ("v2_half_cpu", Some(0), Some(0), Some(0)),
+        ("v2_pod_lower_than_container", Some(1), Some(1), Some(0)),
+        ("v2_own_path", Some(0), Some(1), None),
+        ("v1_hidden_ancestor", None, Some(0), None),
+        ("v2_cpuset_partition", Some(0), None, None),
+        ("affinity_only", None, None, None),
+    ] {
+        let root = fixtures().join(name);
+        let roots = Roots { cgroup: root.join("sys"), proc: root.join("proc") };
+        let found = find_on(&roots, Some(ONLINE_CPUS));
+        let Limits { cpus: cpu_limit, memory_bytes, pids: pid_limit, .. } = &found.limits;
+        let levels = (
+            cpu_limit.as_ref().and_then(|limit| found.level_of(limit)),
+            memory_bytes.as_ref().and_then(|limit| found.level_of(limit)),
+            pid_limit.as_ref().and_then(|limit| found.level_of(limit)),
+        );
+        assert_eq!(levels, (cpus, memory, pids), "{name}");
+    }
+}
+
+#[test]
+fn memory_high_is_told_and_limits_nothing() {
+    for (name, high) in [
+        ("v2_half_cpu", None),
+        ("v2_memory_4321m", Some(1 << 20)),
+        ("v2_memory_high", Some(64 << 20)),
+    ] {
+        let root = fixtures().join(name);
+        let roots = Roots { cgroup: root.join("sys"), proc: root.join("proc") };
+        let found = find_on(&roots, Some(ONLINE_CPUS));
+        let found = memory_high(&roots, &found);
+        assert_eq!(found, limit(high.map(|high| (high, "memory.high"))), "{name}");
+    }
 }
 
 #[test]
