@@ -7,7 +7,7 @@
 
 mod dns;
 #[cfg(fuzzing)]
-pub(super) mod fuzzing;
+pub(crate) mod fuzzing;
 mod hosts;
 
 use std::fs::OpenOptions;

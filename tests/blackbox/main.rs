@@ -15,6 +15,7 @@ mod checks;
 mod cli;
 mod drain;
 mod exit_code;
+mod explain;
 mod grpc;
 mod health;
 mod hooks;
