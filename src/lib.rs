@@ -1,11 +1,11 @@
-//! castoff is PID 1 for containers.
+//! castoff is PID 1 for containers. Who may import whom:
 //!
 //! ```text
-//! main -> run -> config, log, http, probe, explain, supervisor, system     who may import whom; nothing points back up
+//! main -> run -> config, log, http, probe, explain, supervisor, system   nothing points back up
 //! supervisor -> policy, system, log, checks                http -> policy, wire, json
 //! checks -> system::aside, wire, policy (its nouns only)   probe -> config (its nouns only)
 //! config, system, log -> policy (its nouns only)           log -> system::stderr
-//! explain -> config, policy (their nouns), json            json -> policy (its nouns only)
+//! explain -> config, policy, json (their nouns only)       json -> policy (its nouns only)
 //! fuzzing -> config, checks, policy
 //! policy -> std without fs, env, net, process, thread, and without any clock
 //! ```
