@@ -4,6 +4,8 @@
 //! detected, the exports made and the timeline reckoned by whoever does so for a
 //! start. Nothing secret is told: see `config::Explanation`. `run` calls it.
 
+use std::fmt::Display;
+
 use crate::config::{Shown, duration_text};
 use crate::json::{Json, OrNull};
 use crate::policy::checks::CheckRules;
@@ -33,105 +35,100 @@ pub(crate) struct Facts<'a> {
 
 /// For people.
 pub(crate) fn text(facts: &Facts<'_>) -> String {
-    let mut page = Page { text: String::with_capacity(4096) };
+    let mut page = Page { text: String::with_capacity(4096), rows: Vec::new() };
     page.limits(facts);
     page.exports(facts);
-
-    page.head("checks");
-    let rows = facts.checks.iter().map(|check| {
+    for check in facts.checks {
         let CheckRules { name, level, target, period, timeout, failures, successes } = check;
         let (period, timeout) = (duration_text(*period), duration_text(*timeout));
         let rules = format!(
             "every {period} for at most {timeout}, off after {failures}, on after {successes}"
         );
-        [name.clone(), level.as_str().to_owned(), target.label(), rules]
-    });
-    page.rows(rows.collect(), "none: ready as soon as the child runs");
-
-    page.head("timeline of a stop that nobody obeys");
-    let rows = facts.timeline.iter().map(|Step { at, phase, what }| {
-        [format!("{:>8} ms", at.as_millis()), phase.as_str().to_owned(), what.clone()]
-    });
-    page.rows(rows.collect(), "none");
-
-    page.head("settings other than the defaults");
-    let rows = facts.settings.iter().filter(|setting| !setting.is_default);
-    let rows =
-        rows.map(|Shown { word, value, origin, .. }| [format!("{word} = {value}"), origin.clone()]);
-    page.rows(rows.collect(), "none");
-
-    if !facts.found.warnings.is_empty() {
-        page.head("warnings");
-        page.rows(facts.found.warnings.iter().map(|warning| [warning.clone()]).collect(), "");
+        page.row(&[name, &level.as_str(), &target.label(), &rules]);
     }
+    page.section("checks", "none: ready as soon as the child runs");
+    for Step { at, phase, what } in facts.timeline {
+        page.row(&[&format_args!("{:>8} ms", at.as_millis()), &phase.as_str(), what]);
+    }
+    page.section("timeline of a stop that nobody obeys", "none");
+    for Shown { word, value, origin, .. } in facts.settings.iter().filter(|it| !it.is_default) {
+        page.row(&[&format_args!("{word} = {value}"), origin]);
+    }
+    page.section("settings other than the defaults", "none");
+    for warning in &facts.found.warnings {
+        page.row(&[warning]);
+    }
+    page.section("warnings", "");
     page.text
 }
 
 struct Page {
     text: String,
+    /// Those of the section to come.
+    rows: Vec<Vec<String>>,
 }
 
 impl Page {
-    fn head(&mut self, name: &str) {
-        let between = if self.text.is_empty() { "" } else { "\n" };
-        self.text.push_str(&format!("{between}[{name}]\n"));
+    fn row(&mut self, cells: &[&dyn Display]) {
+        self.rows.push(cells.iter().map(|cell| printable(&cell.to_string())).collect());
     }
 
-    /// Aligned columns; the last one is as wide as it is.
-    fn rows<const N: usize>(&mut self, rows: Vec<[String; N]>, none: &str) {
+    /// The rows since the last section, in aligned columns, or else `none`; when
+    /// that is empty too there is no section.
+    fn section(&mut self, name: &str, none: &str) {
+        let rows = std::mem::take(&mut self.rows);
+        if rows.is_empty() && none.is_empty() {
+            return;
+        }
+        let between = if self.text.is_empty() { "" } else { "\n" };
+        self.text.extend([between, "[", name, "]\n"]);
         if rows.is_empty() {
             self.text.extend([none, "\n"]);
         }
-        let rows: Vec<_> =
-            rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
-        let width = |column: usize| {
-            let cells = rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).filter(|width| *width <= WIDEST).max()
-        };
+        let mut widths = [0; 4];
         for row in &rows {
-            for (column, cell) in row.iter().enumerate() {
-                if column + 1 == N {
-                    self.text.push_str(cell);
-                } else {
-                    let width = width(column).unwrap_or_default();
-                    self.text.push_str(&format!("{cell:<width$}  "));
+            for (width, cell) in widths.iter_mut().zip(row) {
+                let length = cell.chars().count();
+                if length <= WIDEST {
+                    *width = length.max(*width);
                 }
             }
-            self.text.push('\n');
+        }
+        for row in &rows {
+            let mut line = String::new();
+            for (width, cell) in widths.iter().zip(row) {
+                line.push_str(&format!("{cell:<width$}  "));
+            }
+            self.text.extend([line.trim_end(), "\n"]);
         }
     }
 
     fn limits(&mut self, facts: &Facts<'_>) {
         let found = facts.found;
         let limits = &found.limits;
-        self.head("limits");
-        let none = || ["none".to_owned(), String::new()];
-        let cpus = limits.cpus.as_ref().map(|cpus| [cpus.value.to_string(), place(found, cpus)]);
-        let bytes = |limit: &Limit<u64>| [bytes_text(limit.value), place(found, limit)];
-        let pids = limits.pids.as_ref().map(|pids| [pids.value.to_string(), place(found, pids)]);
-        let row = |name: &str, [value, place]: [String; 2]| [name.to_owned(), value, place];
-        let mut rows = vec![
-            row("cgroup", [limits.cgroup.as_str().to_owned(), String::new()]),
-            row("cpus", cpus.unwrap_or_else(none)),
-            row("memory_bytes", limits.memory_bytes.as_ref().map_or_else(none, bytes)),
-            row("pids", pids.unwrap_or_else(none)),
-        ];
+        self.row(&[&"cgroup", &limits.cgroup.as_str()]);
+        let mut limit = |name: &str, limit: Option<(String, &str)>| match limit {
+            Some((value, source)) => self.row(&[&name, &value, &place(found, source)]),
+            None => self.row(&[&name, &"none"]),
+        };
+        let number = |limit: &Limit<u64>| limit.value.to_string();
+        let cpus = limits.cpus.as_ref().map(|cpus| (cpus.value.to_string(), &*cpus.source));
+        limit("cpus", cpus);
+        let bytes = limits.memory_bytes.as_ref();
+        limit("memory_bytes", bytes.map(|bytes| (bytes_text(bytes.value), &*bytes.source)));
+        limit("pids", limits.pids.as_ref().map(|pids| (number(pids), &*pids.source)));
         if let Some(count) = limits.affinity {
-            rows.push(row("usable CPUs", [count.to_string(), "affinity and cpuset".to_owned()]));
+            self.row(&[&"usable CPUs", &count, &"affinity and cpuset"]);
         }
-        if let Some(high) = &facts.memory_high {
-            let [value, place] = bytes(high);
-            rows.push(row("memory_high", [value, format!("{place}: slows down, limits nothing")]));
+        if let Some(Limit { value, source }) = &facts.memory_high {
+            let place = place(found, source);
+            let place = format_args!("{place}: slows down, limits nothing");
+            self.row(&[&"memory_high", &bytes_text(*value), &place]);
         }
-        let width = rows.iter().map(|[_, value, _]| value.len()).max().unwrap_or_default();
-        for [name, value, place] in rows {
-            let line = format!("{name:<12}  {value:<width$}  {place}");
-            self.text.extend([printable(line.trim_end()).as_str(), "\n"]);
-        }
+        self.section("limits", "");
     }
 
     fn exports(&mut self, facts: &Facts<'_>) {
-        self.head("exported variables");
         let limits = &facts.found.limits;
         let has_any =
             limits.cpus.is_some() || limits.memory_bytes.is_some() || limits.pids.is_some();
@@ -140,30 +137,28 @@ impl Page {
             (false, false) => "none: there is no limit",
             (false, true) => "none",
         };
-        let rows = facts.exports.iter().map(|export| {
-            let Export { name, value, why, .. } = export;
-            [format!("{name}={value}"), why.clone()]
-        });
-        self.rows(rows.collect(), none);
-        if !facts.withheld.is_empty() {
-            self.head("variables that are not exported");
-            let rows = facts.withheld.iter().map(|(name, why)| [(*name).to_owned(), why.clone()]);
-            self.rows(rows.collect(), "");
+        for Export { name, value, why, .. } in facts.exports {
+            self.row(&[&format_args!("{name}={value}"), why]);
         }
+        self.section("exported variables", none);
+        for (name, why) in facts.withheld {
+            self.row(&[name, why]);
+        }
+        self.section("variables that are not exported", "");
     }
 }
 
 /// The file, and whose it is.
-fn place<T>(found: &Found, limit: &Limit<T>) -> String {
-    let whose = match found.level_of(limit) {
+fn place(found: &Found, source: &str) -> String {
+    let whose = match found.level_of(source) {
         // Nobody can see whose it is.
-        Some(_) if limit.source.ends_with("/memory.stat") => " (of an ancestor)".to_owned(),
+        Some(_) if source.ends_with("/memory.stat") => " (of an ancestor)".to_owned(),
         Some(0) => " (the own group)".to_owned(),
         Some(1) => " (the group above)".to_owned(),
         Some(levels) => format!(" ({levels} groups above)"),
         None => String::new(),
     };
-    format!("{}{whose}", limit.source)
+    format!("{source}{whose}")
 }
 
 /// `67108864, 64 MiB`
@@ -184,10 +179,12 @@ pub(crate) fn json(facts: &Facts<'_>) -> String {
     page.open("limits", '{');
     page.limits(limits);
     page.open("levels", '{');
-    page.value("cpus", &OrNull(limits.cpus.as_ref().and_then(|limit| found.level_of(limit))));
-    let memory = limits.memory_bytes.as_ref();
-    page.value("memory_bytes", &OrNull(memory.and_then(|limit| found.level_of(limit))));
-    page.value("pids", &OrNull(limits.pids.as_ref().and_then(|limit| found.level_of(limit))));
+    let mut level = |name: &str, source: Option<&String>| {
+        page.value(name, &OrNull(source.and_then(|source| found.level_of(source))));
+    };
+    level("cpus", limits.cpus.as_ref().map(|limit| &limit.source));
+    level("memory_bytes", limits.memory_bytes.as_ref().map(|limit| &limit.source));
+    level("pids", limits.pids.as_ref().map(|limit| &limit.source));
     page.close('}');
     page.value("usable_cpus", &OrNull(limits.affinity));
     page.value("memory_high_bytes", &OrNull(facts.memory_high.as_ref().map(|high| high.value)));
@@ -238,4 +235,74 @@ pub(crate) fn json(facts: &Facts<'_>) -> String {
     }
     page.close(']');
     page.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::limits;
+
+    #[test]
+    fn bytes_have_the_largest_unit_that_divides_them() {
+        for (bytes, text) in [
+            (67_108_864, "67108864, 64 MiB"),
+            (2 << 30, "2147483648, 2 GiB"),
+            (4096, "4096, 4 KiB"),
+            (1_000_000, "1000000"),
+        ] {
+            assert_eq!(bytes_text(bytes), text);
+        }
+    }
+
+    #[test]
+    fn a_line_stays_a_line_whatever_a_path_holds() {
+        let found = limits::find(Some(1), |path| {
+            Ok(match path.to_str() {
+                Some("/proc/self/cgroup") => Some(b"0::/a\tb\x1b/c".to_vec()),
+                Some("/proc/self/mountinfo") => {
+                    Some(b"3 1 0:3 / /m\\012n r - cgroup2 c r".to_vec())
+                }
+                Some("/m\nn/a\tb\x1b/pids.max") => Some(b"7\n".to_vec()),
+                Some("/m\nn/a\tb\x1b/cpu.max") => Some(b"odd\x1b\n".to_vec()),
+                _ => None,
+            })
+        });
+        let why = format!("limit from {}", found.limits.pids.clone().unwrap().source);
+        let exports = [Export { name: "CASTOFF_PIDS", value: "7".to_owned(), why }];
+        let facts = Facts {
+            found: &found,
+            memory_high: Some(Limit { value: 4096, source: "/x".to_owned() }),
+            exports: &exports,
+            withheld: &[("GOMAXPROCS", "is set already".to_owned())],
+            is_sizing_off: false,
+            checks: &[],
+            timeline: &[],
+            settings: &[],
+        };
+        assert_eq!(
+            text(&facts),
+            "[limits]\n\
+             cgroup        v2\n\
+             cpus          none\n\
+             memory_bytes  none\n\
+             pids          7            /m?n/a?b?/pids.max (the group above)\n\
+             memory_high   4096, 4 KiB  /x: slows down, limits nothing\n\
+             \n[exported variables]\n\
+             CASTOFF_PIDS=7  limit from /m?n/a?b?/pids.max\n\
+             \n[variables that are not exported]\n\
+             GOMAXPROCS  is set already\n\
+             \n[checks]\n\
+             none: ready as soon as the child runs\n\
+             \n[timeline of a stop that nobody obeys]\n\
+             none\n\
+             \n[settings other than the defaults]\n\
+             none\n\
+             \n[warnings]\n\
+             cannot use /m?n/a?b?/cpu.max \"odd\\u{1b}\": expected a quota and a period above 0, \
+             such as \"50000 100000\"\n"
+        );
+        let page: serde_json::Value = serde_json::from_str(&json(&facts)).unwrap();
+        assert_eq!(page["limits"]["sources"]["pids"], "/m\nn/a\tb\u{1b}/pids.max");
+        assert_eq!(page["limits"]["levels"]["pids"], 1);
+    }
 }

@@ -46,6 +46,9 @@ use crate::system::{descriptors, entry, environment, subreaper, tree};
 /// How long the loop rests after a panic; the endpoints go on meanwhile.
 const AFTER_PANIC_DELAY: Duration = Duration::from_millis(10);
 
+/// Whether the child has a variable anyway.
+const IS_SET: fn(&str) -> bool = |name| std::env::var_os(name).is_some();
+
 /// Why a variable is not exported that follows from the limits.
 const SET: &str = "is set already";
 const LEFT_TO_A_LIBRARY: &str = "AUTOMEMLIMIT is set: left to the library that reads it";
@@ -102,12 +105,13 @@ fn explain(explanation: &Explanation) -> u8 {
     let config = &explanation.config;
     let roots = roots(config);
     let found = cgroup::find(&roots);
-    let is_set = |name: &str| std::env::var_os(name).is_some();
-    let exports = runtime_env::exports(&found.limits, &config.sizing, is_set);
-    let withheld: Vec<_> = runtime_env::exports(&found.limits, &config.sizing, |_| false)
+    let exports =
+        |is_set: fn(&str) -> bool| runtime_env::exports(&found.limits, &config.sizing, is_set);
+    let (exports, all) = (exports(IS_SET), exports(|_| false));
+    let withheld: Vec<_> = all
         .into_iter()
         .filter(|all| exports.iter().all(|export| export.name != all.name))
-        .map(|all| (all.name, if is_set(all.name) { SET } else { LEFT_TO_A_LIBRARY }.to_owned()))
+        .map(|all| (all.name, if IS_SET(all.name) { SET } else { LEFT_TO_A_LIBRARY }.to_owned()))
         .collect();
     let facts = Facts {
         memory_high: cgroup::memory_high(&roots, &found),
@@ -319,8 +323,7 @@ fn announce(config: &Config, ready: &Ready) -> Announced {
     }
     events::limits_detected(&ready.detected.limits);
     let (mut environment, mut exports) = (environment::inherited(), Vec::new());
-    let is_set = |name: &str| std::env::var_os(name).is_some();
-    for export in runtime_env::exports(&ready.detected.limits, &config.sizing, is_set) {
+    for export in runtime_env::exports(&ready.detected.limits, &config.sizing, IS_SET) {
         events::env_exported(export.name, &export.value, &export.why);
         environment.push(child::c_string(format!("{}={}", export.name, export.value).as_ref()));
         exports.push(export.name);

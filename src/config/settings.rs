@@ -160,10 +160,10 @@ trait Slot {
     fn set(&mut self, text: &OsStr, origin: &Origin) -> bool;
     /// See `Value::culprit`.
     fn culprit(&self, text: &OsStr) -> Option<String>;
-    /// As TOML, with the origin apart.
-    fn print(&self, setting: &Setting) -> (String, String);
-    /// The same for `castoff explain`.
-    fn show(&self, setting: &Setting) -> Shown;
+    /// As TOML; for others to see, without what may be secret.
+    fn print(&self, for_others: bool) -> String;
+    /// Where it came from, and what changed it afterwards.
+    fn origin(&self) -> (&Origin, Option<&'static str>);
 }
 
 impl<T: Value> Slot for Sourced<T> {
@@ -177,18 +177,13 @@ impl<T: Value> Slot for Sourced<T> {
         T::culprit(text)
     }
 
-    fn print(&self, setting: &Setting) -> (String, String) {
-        let mut origin = self.origin.describe(setting);
-        if let Some(flag) = self.adjusted_by {
-            let _ = write!(origin, ", {flag}");
-        }
-        (self.value.to_toml(), origin)
+    fn print(&self, for_others: bool) -> String {
+        let shown = if for_others { self.value.shown() } else { None };
+        shown.unwrap_or_else(|| self.value.to_toml())
     }
 
-    fn show(&self, setting: &Setting) -> Shown {
-        let is_default = self.origin == Origin::Default && self.adjusted_by.is_none();
-        let (word, value, (_, origin)) = (setting.word, self.value.shown(), self.print(setting));
-        Shown { word, value, origin, is_default }
+    fn origin(&self) -> (&Origin, Option<&'static str>) {
+        (&self.origin, self.adjusted_by)
     }
 }
 
@@ -549,7 +544,8 @@ impl Settings {
     pub(super) fn print(&mut self) -> String {
         let mut lines = Vec::with_capacity(SETTINGS.len());
         for setting in &SETTINGS {
-            let (value, origin) = self.slot(setting.key).print(setting);
+            let value = self.slot(setting.key).print(false);
+            let origin = self.origin(setting).0;
             let comment = if self.is_only_shown(setting.key) { "# " } else { "" };
             lines.push((format!("{comment}{} = {value}", setting.word), origin));
         }
@@ -569,7 +565,23 @@ impl Settings {
 
     /// Every setting, for `castoff explain`.
     pub(super) fn shown(&mut self) -> Vec<Shown> {
-        SETTINGS.iter().map(|setting| self.slot(setting.key).show(setting)).collect()
+        let mut settings = Vec::with_capacity(SETTINGS.len());
+        for setting in &SETTINGS {
+            let value = self.slot(setting.key).print(true);
+            let (origin, is_default) = self.origin(setting);
+            settings.push(Shown { word: setting.word, value, origin, is_default });
+        }
+        settings
+    }
+
+    /// In words, and whether it is the default.
+    fn origin(&mut self, setting: &Setting) -> (String, bool) {
+        let (origin, adjusted_by) = self.slot(setting.key).origin();
+        let mut words = origin.describe(setting);
+        if let Some(flag) = adjusted_by {
+            let _ = write!(words, ", {flag}");
+        }
+        (words, *origin == Origin::Default && adjusted_by.is_none())
     }
 
     /// Last: whatever follows a table's head belongs to the table.

@@ -59,8 +59,8 @@ impl Value for OneTarget {
         toml_string(&self.0.as_ref().map_or_else(String::new, target_text))
     }
 
-    fn shown(&self) -> String {
-        self.0.as_ref().map_or_else(|| toml_string(""), target_shown)
+    fn shown(&self) -> Option<String> {
+        self.0.as_ref().map(target_shown)
     }
 }
 
@@ -74,8 +74,8 @@ impl Value for LiveTarget {
         OneTarget(self.0.clone()).to_toml()
     }
 
-    fn shown(&self) -> String {
-        OneTarget(self.0.clone()).shown()
+    fn shown(&self) -> Option<String> {
+        self.0.as_ref().map(target_shown)
     }
 }
 
@@ -98,8 +98,9 @@ impl Value for Targets {
         toml_array(self.0.iter().map(target_text))
     }
 
-    fn shown(&self) -> String {
-        toml_array(self.0.iter().map(Target::label))
+    fn shown(&self) -> Option<String> {
+        let labels: Vec<_> = self.0.iter().map(target_shown).collect();
+        Some(format!("[{}]", labels.join(", ")))
     }
 }
 

@@ -47,9 +47,9 @@ pub(super) trait Value: Sized {
     /// As a TOML value.
     fn to_toml(&self) -> String;
 
-    /// The same without anything that may be secret.
-    fn shown(&self) -> String {
-        self.to_toml()
+    /// The same without what may be secret, where something may.
+    fn shown(&self) -> Option<String> {
+        None
     }
 }
 
@@ -313,11 +313,9 @@ impl Value for Reaction {
         }
     }
 
-    fn shown(&self) -> String {
-        match self {
-            Self::Exec(command) => toml_string(&format!("exec:{}", command_shown(command))),
-            Self::Log | Self::Restart | Self::Signal(_) => self.to_toml(),
-        }
+    fn shown(&self) -> Option<String> {
+        let Self::Exec(command) = self else { return None };
+        Some(toml_string(&format!("exec:{}", command_shown(command))))
     }
 }
 
@@ -507,8 +505,8 @@ impl Value for Command {
         toml_array(words.map(|word| word.to_string_lossy().into_owned()))
     }
 
-    fn shown(&self) -> String {
-        toml_string(&command_shown(self.0.as_deref().unwrap_or_default()))
+    fn shown(&self) -> Option<String> {
+        Some(toml_string(&command_shown(self.0.as_deref().unwrap_or_default())))
     }
 }
 

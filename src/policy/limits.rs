@@ -81,8 +81,8 @@ pub(crate) struct Found {
 /// Finds the effective limits of the process. `online` is the number of CPUs
 /// that the machine has in use; `read` gives the text of a file by the path
 /// under which the user would find it.
-pub(crate) fn find(online: Option<u32>, read: impl FnMut(&Path) -> Text) -> Found {
-    let mut search = Search { read, warnings: Vec::new(), has_seen_a_limit_file: false };
+pub(crate) fn find(online: Option<u32>, mut read: impl FnMut(&Path) -> Text) -> Found {
+    let mut search = Search { read: &mut read, warnings: Vec::new(), has_seen_a_limit_file: false };
     let mut layout = search.layout();
     let (cpus, affinity) = search.cpus(&layout, online);
     let memory_bytes = search.memory_bytes(&layout);
@@ -102,10 +102,10 @@ pub(crate) fn cpu_count(list: &[u8]) -> Option<u32> {
 }
 
 impl Found {
-    /// How far above the group of the process the file of a limit is: 0 for its
+    /// How far above the group of the process the source of a limit is: 0 for its
     /// own. `None` for what is not of a group.
-    pub(crate) fn level_of<T>(&self, limit: &Limit<T>) -> Option<usize> {
-        let dir = Path::new(&limit.source).parent();
+    pub(crate) fn level_of(&self, source: &str) -> Option<usize> {
+        let dir = Path::new(source).parent();
         let Layout { cpu, cpuset, memory, pids, .. } = &self.layout;
         let groups = [cpu, cpuset, memory, pids].into_iter().flatten();
         let level = |group: &Group| group.levels.iter().position(|at| Some(&**at) == dir);
@@ -115,19 +115,22 @@ impl Found {
 
 /// The lowest amount of memory above which v2 slows the processes down. It kills
 /// nobody, and so is no limit.
-pub(crate) fn memory_high(layout: &Layout, read: impl FnMut(&Path) -> Text) -> Option<Limit<u64>> {
+pub(crate) fn memory_high(
+    layout: &Layout,
+    mut read: impl FnMut(&Path) -> Text,
+) -> Option<Limit<u64>> {
     let group = layout.memory.as_ref().filter(|group| group.version == Version::V2);
-    let mut search = Search { read, warnings: Vec::new(), has_seen_a_limit_file: false };
+    let mut search = Search { read: &mut read, warnings: Vec::new(), has_seen_a_limit_file: false };
     search.lowest(group, |search, dir, _| search.limit(dir.join("memory.high"), values::amount))
 }
 
-struct Search<Read> {
-    read: Read,
+struct Search<'a> {
+    read: &'a mut dyn FnMut(&Path) -> Text,
     warnings: Vec<String>,
     has_seen_a_limit_file: bool,
 }
 
-impl<Read: FnMut(&Path) -> Text> Search<Read> {
+impl Search<'_> {
     fn layout(&mut self) -> Layout {
         let cgroup = (self.read)(Path::new(CGROUP)).and_then(must_exist);
         let mountinfo = (self.read)(Path::new(MOUNTINFO)).and_then(must_exist);

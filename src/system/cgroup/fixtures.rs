@@ -291,9 +291,9 @@ fn each_limit_is_of_a_level_above_the_own_group_or_of_none() {
         let found = find_on(&roots, Some(ONLINE_CPUS));
         let Limits { cpus: cpu_limit, memory_bytes, pids: pid_limit, .. } = &found.limits;
         let levels = (
-            cpu_limit.as_ref().and_then(|limit| found.level_of(limit)),
-            memory_bytes.as_ref().and_then(|limit| found.level_of(limit)),
-            pid_limit.as_ref().and_then(|limit| found.level_of(limit)),
+            cpu_limit.as_ref().and_then(|limit| found.level_of(&limit.source)),
+            memory_bytes.as_ref().and_then(|limit| found.level_of(&limit.source)),
+            pid_limit.as_ref().and_then(|limit| found.level_of(&limit.source)),
         );
         assert_eq!(levels, (cpus, memory, pids), "{name}");
     }
