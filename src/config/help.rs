@@ -53,9 +53,9 @@ Exit codes:
 /// What `castoff explain --help` prints.
 pub(super) const EXPLAIN: &str = "\
 castoff explain tells what castoff would do here with these settings, and why:
-the limits that it finds and the files they are from, the variables that COMMAND
-would get, the checks, the timeline of a stop, and the settings with their
-origin. It starts nothing, opens no socket and writes to stdout only.
+the limits that it finds and the files they are from, the variables that
+COMMAND would get, the checks, the timeline of a stop, and the settings with
+their origin. It starts nothing, opens no socket and writes to stdout only.
 
 Usage: castoff explain [OPTIONS] [--json] [-- COMMAND [ARG...]]
 
