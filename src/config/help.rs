@@ -59,7 +59,7 @@ their origin. It starts nothing, opens no socket and writes to stdout only.
 
 Usage: castoff explain [OPTIONS] [--json] [-- COMMAND [ARG...]]
 
-  OPTIONS     Those of castoff --help; the variables and the file count as well.
+  OPTIONS     Those of castoff --help; variables and the file count as well.
   COMMAND     What would be started. It is not looked for and may be left out.
   --json      One line of JSON: limits, exports, withheld, checks, timeline,
               settings, warnings. What there is not is null.
