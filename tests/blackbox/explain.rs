@@ -264,7 +264,7 @@ fn files_that_are_denied_are_warnings() {
     assert_eq!(page["limits"]["pids"], 20);
     let scratch = Scratch::new();
     let denied = scratch.file("denied", "x");
-    std::fs::set_permissions(&denied, std::fs::Permissions::from_mode(0)).expect("its owner");
+    std::fs::set_permissions(&denied, std::fs::Permissions::from_mode(0o000)).expect("its owner");
     told(explain().env("CASTOFF_CGROUP_ROOT", &denied));
 }
 
