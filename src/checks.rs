@@ -25,6 +25,8 @@ use tokio::net::UnixStream;
 use crate::policy::checks::{HttpTarget, Place};
 use file::Looks;
 use names::Resolver;
+#[cfg(fuzzing)]
+pub(crate) use names::fuzzing;
 
 /// What the checks have in common. Needs a `LocalRuntime`, or a `LocalSet`,
 /// with I/O and time.

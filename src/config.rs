@@ -8,7 +8,10 @@ mod args;
 mod check;
 mod environment;
 mod error;
+mod explain;
 mod file;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod help;
 mod options;
 mod probe;
@@ -21,8 +24,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use error::ConfigErrors;
+pub(crate) use explain::{Explanation, Shown};
 pub(crate) use probe::{Asked, ProbeInvocation, Question, load as load_probe};
-pub(crate) use value::{DEFAULT_PORT, Listen, LogLevel, TerminationLog};
+pub(crate) use value::{DEFAULT_PORT, Listen, LogLevel, TerminationLog, duration_text};
 
 use crate::policy::checks::{CheckRules, Target};
 use crate::policy::exit::ExitMap;
@@ -85,7 +89,7 @@ pub(crate) struct Config {
     pub(crate) parent_death_signal: Option<Signal>,
     /// Reaped orphans are worth a warning (`-w`).
     pub(crate) warn_on_orphans: bool,
-    /// COMMAND and its arguments; never empty.
+    /// COMMAND and its arguments; never empty, but in an `Explanation`.
     pub(crate) command: Vec<OsString>,
 }
 
@@ -130,6 +134,8 @@ struct Derived {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Invocation {
     Supervise(Box<Config>),
+    /// Tell what would be done, and exit with 0.
+    Explain(Box<Explanation>),
     /// Write this to stdout and exit with 0.
     Print(String),
 }
@@ -143,12 +149,15 @@ pub(crate) fn load(
     let mut errors = Vec::new();
     let line = args::read(args, &mut errors);
     match line.wanted {
+        Wanted::Help if line.is_explain => {
+            return Ok(Invocation::Print(help::EXPLAIN.to_owned()));
+        }
         Wanted::Help => return Ok(Invocation::Print(help::text())),
         Wanted::Version => {
             let version = concat!("castoff ", env!("CARGO_PKG_VERSION"), "\n");
             return Ok(Invocation::Print(version.to_owned()));
         }
-        Wanted::Supervise | Wanted::PrintConfig => {}
+        Wanted::Supervise | Wanted::Explain | Wanted::PrintConfig => {}
     }
     let (mut settings, derived) = resolve(&line, env, &mut errors);
     if line.wanted == Wanted::Supervise && line.command.is_empty() {
@@ -157,6 +166,15 @@ pub(crate) fn load(
     match derived {
         Some(_) if errors.is_empty() && line.wanted == Wanted::PrintConfig => {
             Ok(Invocation::Print(settings.print()))
+        }
+        Some(derived) if errors.is_empty() && line.wanted == Wanted::Explain => {
+            let (is_json, settings_shown) = (line.is_json, settings.shown());
+            let config = assemble(settings, derived, line);
+            Ok(Invocation::Explain(Box::new(Explanation {
+                config,
+                is_json,
+                settings: settings_shown,
+            })))
         }
         Some(derived) if errors.is_empty() => {
             Ok(Invocation::Supervise(Box::new(assemble(settings, derived, line))))

@@ -1,10 +1,12 @@
-//! castoff is PID 1 for containers.
+//! castoff is PID 1 for containers. Who may import whom:
 //!
 //! ```text
-//! main -> run -> config, log, http, probe, supervisor, system     who may import whom; nothing points back up
-//! supervisor -> policy, system, log, checks                http -> policy, wire
+//! main -> run -> config, log, http, probe, explain, supervisor, system   nothing points back up
+//! supervisor -> policy, system, log, checks                http -> policy, wire, json
 //! checks -> system::aside, wire, policy (its nouns only)   probe -> config (its nouns only)
 //! config, system, log -> policy (its nouns only)           log -> system::stderr
+//! explain -> config, policy, json (their nouns only)       json -> policy (its nouns only)
+//! fuzzing -> config, checks, policy
 //! policy -> std without fs, env, net, process, thread, and without any clock
 //! ```
 //!
@@ -13,7 +15,11 @@
 
 mod checks;
 mod config;
+mod explain;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
+mod json;
 mod log;
 mod policy;
 mod probe;

@@ -3,6 +3,7 @@
 //! Everything that can fail is done before the child is started; whatever fails
 //! there ends castoff with 125 and one word about it. Afterwards nothing does.
 
+mod explain;
 mod identity;
 mod notify;
 mod scrape;
@@ -69,6 +70,10 @@ pub(crate) fn run() -> u8 {
     }
     match config::load(args, &environment) {
         Ok(Invocation::Print(text)) => print(&text),
+        Ok(Invocation::Explain(explanation)) => {
+            entry::unblock_signals(mask);
+            explain::explain(&explanation)
+        }
         Ok(Invocation::Supervise(config)) => launch(&config, mask).unwrap_or_else(|failure| {
             let _ = writeln!(io::stderr(), "castoff: {failure}");
             termination::leave_word(&config.termination_log, &failure.to_string());
@@ -304,11 +309,14 @@ struct Ready {
     signals: Signals,
 }
 
+fn roots(config: &Config) -> Roots {
+    Roots { cgroup: config.cgroup_root.clone(), proc: config.proc_root.clone() }
+}
+
 /// Everything that can fail.
 fn prepare(config: &Config) -> Result<Ready, Failure> {
     let is_subreaper = adopt(config);
-    let roots = Roots { cgroup: config.cgroup_root.clone(), proc: config.proc_root.clone() };
-    let detected = cgroup::detect(&roots);
+    let detected = cgroup::detect(&roots(config));
     let listener = listen(config)?;
     let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let runtime = Builder::new_current_thread()
@@ -340,13 +348,20 @@ fn announce(config: &Config, ready: &Ready, environment: &mut Environment) -> Re
         events::limits_warning(warning);
     }
     events::limits_detected(&ready.detected.limits);
-    if let Some(directories) = &config.env_dirs {
-        let failure = |error| Failure::EnvDir(directories.name.clone(), error);
-        environment.read_files().map_err(failure)?;
-    }
+    read_directories(config, environment)?;
     environment.export(&ready.detected.limits);
     environment.tell_exports();
     Ok(())
+}
+
+/// Reads the directories of variables.
+///
+/// # Errors
+/// One cannot be used.
+fn read_directories(config: &Config, environment: &mut Environment) -> Result<(), Failure> {
+    let Some(directories) = &config.env_dirs else { return Ok(()) };
+    let failure = |error| Failure::EnvDir(directories.name.clone(), error);
+    environment.read_files().map_err(failure)
 }
 
 fn directories(config: &Config) -> Vec<PathBuf> {

@@ -6,6 +6,8 @@
 //! blocks, starts threads and loads modules that may not fit.
 
 mod dns;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod hosts;
 
 use std::fs::OpenOptions;

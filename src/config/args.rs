@@ -4,7 +4,7 @@
 //! is passed on byte by byte.
 
 use std::borrow::Cow;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use lexopt::{Arg, Parser};
 
@@ -14,8 +14,10 @@ use super::settings::{Given, Origin};
 use super::value::exit_code;
 use crate::policy::signal::Signal;
 
-/// Words that name sub-commands when they stand first.
-const RESERVED: [&str; 2] = ["check", "explain"];
+/// Words that name sub-commands when they stand first: this one, which has the
+/// arguments of a start, and one that is not there.
+const EXPLAIN: &str = "explain";
+const RESERVED: &str = "check";
 
 const SIGNAL: &str = "a signal such as SIGTERM, TERM or 15";
 const EXIT_CODE: &str = "an exit code from 0 to 255";
@@ -25,6 +27,7 @@ const EXIT_CODE: &str = "an exit code from 0 to 255";
 pub(super) enum Wanted {
     #[default]
     Supervise,
+    Explain,
     PrintConfig,
     Help,
     Version,
@@ -34,6 +37,10 @@ pub(super) enum Wanted {
 #[derive(Debug, Default)]
 pub(super) struct CommandLine {
     pub(super) wanted: Wanted,
+    /// The first word was `explain`.
+    pub(super) is_explain: bool,
+    /// `--json` of `explain`.
+    pub(super) is_json: bool,
     pub(super) given: Vec<Given<'static>>,
     pub(super) signal_group: bool,
     pub(super) parent_death_signal: Option<Signal>,
@@ -54,12 +61,17 @@ pub(super) fn read(
 ) -> CommandLine {
     let args: Vec<OsString> = args.into_iter().collect();
     let mut line = CommandLine::default();
-    if let Some(name) = RESERVED.into_iter().find(|word| args.first().is_some_and(|f| f == word)) {
-        errors.push(ConfigError::SubCommand { name: name.to_owned() });
+    let first = args.first().map(OsString::as_os_str);
+    if first == Some(OsStr::new(RESERVED)) {
+        errors.push(ConfigError::SubCommand { name: RESERVED.to_owned() });
         line.command = args;
         return line;
     }
-    let mut parser = Parser::from_args(args);
+    line.is_explain = first == Some(OsStr::new(EXPLAIN));
+    if line.is_explain {
+        line.wanted = Wanted::Explain;
+    }
+    let mut parser = Parser::from_args(args.into_iter().skip(usize::from(line.is_explain)));
     loop {
         match parser.next() {
             Ok(None) => break,
@@ -78,6 +90,7 @@ pub(super) fn read(
                 break;
             }
             Ok(Some(Arg::Long("print-config"))) => line.wanted = Wanted::PrintConfig,
+            Ok(Some(Arg::Long("json"))) if line.is_explain => line.is_json = true,
             Ok(Some(Arg::Long(name))) => match Setting::by_flag(name) {
                 Some(setting) => line.read_setting(setting, &mut parser, errors),
                 None => {

@@ -14,10 +14,12 @@ castoff launches COMMAND unchanged as PID 1 of a container or below one,
 answers its probes, and turns a stop signal into an orderly stop.
 
 Usage: castoff [OPTIONS] [--] COMMAND [ARG...]
+       castoff explain [OPTIONS] [--json] [-- COMMAND [ARG...]]
        castoff probe [live|ready|started] [--addr ADDR] [--timeout DURATION]
 
 The first word that is no option is COMMAND; it is found in PATH. The second
-form asks a castoff that runs, for a HEALTHCHECK: see castoff probe --help.
+form starts nothing and tells what it would do: see castoff explain --help. The
+third asks a castoff that runs, for a HEALTHCHECK: see castoff probe --help.
 
 Each setting is a flag (--drain-delay), a variable (CASTOFF_DRAIN_DELAY) and a
 key of the TOML file (drain_delay). The flag wins, then the variable, then the
@@ -46,6 +48,29 @@ Exit codes:
   125  castoff itself failed: usage, configuration, an address it cannot bind
   126  COMMAND cannot be executed
   127  COMMAND was not found
+";
+
+/// What `castoff explain --help` prints.
+pub(super) const EXPLAIN: &str = "\
+castoff explain tells what castoff would do here with these settings, and why:
+the limits that it finds and the files they are from, the variables that
+COMMAND would get, the checks, the timeline of a stop, and the settings with
+their origin. It starts nothing, opens no socket and writes to stdout only.
+
+Usage: castoff explain [OPTIONS] [--json] [-- COMMAND [ARG...]]
+
+  OPTIONS     Those of castoff --help; variables and the file count as well.
+  COMMAND     What would be started. It is not looked for and may be left out.
+  --json      One line of JSON: limits, exports, withheld, checks, timeline,
+              settings, warnings. What there is not is null.
+  -h, --help  Print this text and exit.
+
+No argument of a command, no query of a URL and no header is shown, so that the
+text can be given to somebody; castoff --print-config shows them.
+
+Exit codes:
+  0    told, also when there are no limits or they cannot be read
+  125  usage or configuration: stderr has all that is wrong
 ";
 
 /// What `castoff probe --help` prints.
@@ -168,7 +193,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal() {
-        for line in text().lines().chain(PROBE.lines()) {
+        for line in text().lines().chain(PROBE.lines()).chain(EXPLAIN.lines()) {
             assert!(line.len() <= WIDTH && line.trim_end() == line, "{line:?}");
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::Named;
 use super::check::CheckTable;
 use super::error::ConfigError;
+use super::explain::Shown;
 use super::options::{Key, SETTINGS, Setting};
 use super::target::{LiveTarget, OneTarget, Targets, target_text};
 use super::value::{
@@ -168,8 +169,10 @@ trait Slot {
     fn set(&mut self, text: &OsStr, origin: &Origin) -> bool;
     /// See `Value::culprit`.
     fn culprit(&self, text: &OsStr) -> Option<String>;
-    /// As TOML, with the origin apart.
-    fn print(&self, setting: &Setting) -> (String, String);
+    /// As TOML; for others to see, without what may be secret.
+    fn print(&self, for_others: bool) -> String;
+    /// Where it came from, and what changed it afterwards.
+    fn origin(&self) -> (&Origin, Option<&'static str>);
 }
 
 impl<T: Value> Slot for Sourced<T> {
@@ -183,12 +186,13 @@ impl<T: Value> Slot for Sourced<T> {
         T::culprit(text)
     }
 
-    fn print(&self, setting: &Setting) -> (String, String) {
-        let mut origin = self.origin.describe(setting);
-        if let Some(flag) = self.adjusted_by {
-            let _ = write!(origin, ", {flag}");
-        }
-        (self.value.to_toml(), origin)
+    fn print(&self, for_others: bool) -> String {
+        let shown = if for_others { self.value.shown() } else { None };
+        shown.unwrap_or_else(|| self.value.to_toml())
+    }
+
+    fn origin(&self) -> (&Origin, Option<&'static str>) {
+        (&self.origin, self.adjusted_by)
     }
 }
 
@@ -549,7 +553,8 @@ impl Settings {
     pub(super) fn print(&mut self) -> String {
         let mut lines = Vec::with_capacity(SETTINGS.len());
         for setting in &SETTINGS {
-            let (value, origin) = self.slot(setting.key).print(setting);
+            let value = self.slot(setting.key).print(false);
+            let origin = self.origin(setting).0;
             let comment = if self.is_only_shown(setting.key) { "# " } else { "" };
             lines.push((format!("{comment}{} = {value}", setting.word), origin));
         }
@@ -565,6 +570,27 @@ impl Settings {
             text.push_str(&self.print_table(table));
         }
         text
+    }
+
+    /// Every setting, for `castoff explain`.
+    pub(super) fn shown(&mut self) -> Vec<Shown> {
+        let mut settings = Vec::with_capacity(SETTINGS.len());
+        for setting in &SETTINGS {
+            let value = self.slot(setting.key).print(true);
+            let (origin, is_default) = self.origin(setting);
+            settings.push(Shown { word: setting.word, value, origin, is_default });
+        }
+        settings
+    }
+
+    /// In words, and whether it is the default.
+    fn origin(&mut self, setting: &Setting) -> (String, bool) {
+        let (origin, adjusted_by) = self.slot(setting.key).origin();
+        let mut words = origin.describe(setting);
+        if let Some(flag) = adjusted_by {
+            let _ = write!(words, ", {flag}");
+        }
+        (words, *origin == Origin::Default && adjusted_by.is_none())
     }
 
     /// Last: whatever follows a table's head belongs to the table.

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+use super::explain::target_shown;
 use super::value::{Command, Value, duration_text, number, toml_array, toml_string};
 use crate::policy::checks::{Host, HttpTarget, Place, Target};
 
@@ -57,6 +58,10 @@ impl Value for OneTarget {
         // Empty means unset.
         toml_string(&self.0.as_ref().map_or_else(String::new, target_text))
     }
+
+    fn shown(&self) -> Option<String> {
+        self.0.as_ref().map(target_shown)
+    }
 }
 
 impl Value for LiveTarget {
@@ -67,6 +72,10 @@ impl Value for LiveTarget {
 
     fn to_toml(&self) -> String {
         OneTarget(self.0.clone()).to_toml()
+    }
+
+    fn shown(&self) -> Option<String> {
+        self.0.as_ref().map(target_shown)
     }
 }
 
@@ -87,6 +96,11 @@ impl Value for Targets {
 
     fn to_toml(&self) -> String {
         toml_array(self.0.iter().map(target_text))
+    }
+
+    fn shown(&self) -> Option<String> {
+        let labels: Vec<_> = self.0.iter().map(target_shown).collect();
+        Some(format!("[{}]", labels.join(", ")))
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::explain::command_shown;
 use crate::policy::exit::ExitMap;
 use crate::policy::reaction::Reaction;
 use crate::policy::restart::Restart;
@@ -45,6 +46,11 @@ pub(super) trait Value: Sized {
 
     /// As a TOML value.
     fn to_toml(&self) -> String;
+
+    /// The same without what may be secret, where something may.
+    fn shown(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Where the endpoints are when nothing was set.
@@ -306,6 +312,11 @@ impl Value for Reaction {
             }
         }
     }
+
+    fn shown(&self) -> Option<String> {
+        let Self::Exec(command) = self else { return None };
+        Some(toml_string(&format!("exec:{}", command_shown(command))))
+    }
 }
 
 impl Value for StopOn {
@@ -493,6 +504,10 @@ impl Value for Command {
         let words = self.0.iter().flatten();
         toml_array(words.map(|word| word.to_string_lossy().into_owned()))
     }
+
+    fn shown(&self) -> Option<String> {
+        Some(toml_string(&command_shown(self.0.as_deref().unwrap_or_default())))
+    }
 }
 
 impl Value for ExitMap {
@@ -605,7 +620,7 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 /// `1m30s`; `0s` for nothing.
-pub(super) fn duration_text(duration: Duration) -> String {
+pub(crate) fn duration_text(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let parts = [
         (seconds / 3600, "h"),

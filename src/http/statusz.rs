@@ -26,13 +26,10 @@
 //! `changed_ms_ago`, each limit and its source, each figure of `used` and all of
 //! `processes` are null when there is none.
 
-use std::fmt::{self, Display, Write as _};
 use std::time::Instant;
 
-use serde_json::Value;
-
+use crate::json::{Json, NULL, OrNull};
 use crate::policy::exit::ExitReason;
-use crate::policy::limits::{Limit, Limits};
 use crate::policy::status::Status;
 use crate::policy::statusz::About;
 use crate::policy::usage::{RESOURCES, Tree, Usage};
@@ -40,8 +37,7 @@ use crate::policy::usage::{RESOURCES, Tree, Usage};
 /// The page, with a newline at its end.
 pub(super) fn json(status: &Status, usage: &Usage, about: &About, now: Instant) -> String {
     let ago = |at: Instant| now.saturating_duration_since(at).as_millis();
-    let mut page = Json { text: String::with_capacity(2048) };
-    page.open("", '{');
+    let mut page = Json::new();
     page.text("version", Some(env!("CARGO_PKG_VERSION")));
     page.text("phase", Some(status.phase.as_str()));
     page.value("uptime_ms", &ago(about.started_at));
@@ -62,7 +58,7 @@ pub(super) fn json(status: &Status, usage: &Usage, about: &About, now: Instant) 
     let began_at = status.child_began_at.filter(|_| status.child_is_up);
     page.value("uptime_ms", &OrNull(began_at.map(ago)));
     page.value("restarts", &status.restarts);
-    page.exit(status.child_exit);
+    exit(&mut page, status.child_exit);
     page.text("status", status.notify_status.as_deref());
     page.close('}');
     page.open("checks", '[');
@@ -75,172 +71,88 @@ pub(super) fn json(status: &Status, usage: &Usage, about: &About, now: Instant) 
         page.close('}');
     }
     page.close(']');
+    page.open("limits", '{');
     page.limits(&status.limits);
-    page.used(usage);
-    page.processes(usage.tree.as_ref());
+    page.close('}');
+    used(&mut page, usage);
+    processes(&mut page, usage.tree.as_ref());
     page.open("exports", '[');
     for name in &status.exports {
         page.text("", Some(name));
     }
     page.close(']');
-    page.open("timeline", '[');
-    for step in about.timeline(status) {
+    page.timeline(about.timeline(status));
+    page.end()
+}
+
+fn exit(page: &mut Json, exit: Option<ExitReason>) {
+    let Some(reason) = exit else { return page.value("exit", &NULL) };
+    let signal = match reason {
+        ExitReason::Code(_) => None,
+        ExitReason::Signal(signal) => Some(signal.to_string()),
+    };
+    page.open("exit", '{');
+    page.value("exit_code", &reason.code());
+    page.text("signal", signal.as_deref());
+    page.close('}');
+}
+
+fn used(page: &mut Json, usage: &Usage) {
+    page.open("used", '{');
+    seconds(page, "cpu_seconds", usage.cpu_seconds);
+    page.value("throttled_periods", &OrNull(usage.throttled_periods));
+    seconds(page, "throttled_seconds", usage.throttled_seconds);
+    page.value("memory_bytes", &OrNull(usage.memory_bytes));
+    page.value("working_set_bytes", &OrNull(usage.working_set_bytes));
+    page.value("pids", &OrNull(usage.pids));
+    page.open("pressure", '{');
+    for (resource, pressure) in RESOURCES.into_iter().zip(usage.pressure) {
+        page.open(resource, '{');
+        seconds(page, "waiting_seconds", pressure.waiting_seconds);
+        seconds(page, "stalled_seconds", pressure.stalled_seconds);
+        page.close('}');
+    }
+    page.close('}');
+    page.close('}');
+}
+
+fn processes(page: &mut Json, tree: Option<&Tree>) {
+    let Some(tree) = tree else { return page.value("processes", &NULL) };
+    page.open("processes", '{');
+    page.value("processes", &tree.processes);
+    page.value("threads", &tree.threads);
+    page.value("zombies", &tree.zombies);
+    seconds(page, "cpu_seconds", Some(tree.cpu_seconds));
+    page.value("resident_bytes", &tree.resident_bytes);
+    page.value("virtual_bytes", &tree.virtual_bytes);
+    page.value("open_fds", &OrNull(tree.open_fds));
+    page.open("unreaped", '[');
+    for zombie in &tree.unreaped {
         page.open("", '{');
-        page.value("at_ms", &step.at.as_millis());
-        page.text("phase", Some(step.phase.as_str()));
-        page.text("what", Some(&step.what));
+        page.value("pid", &zombie.pid);
+        page.text("command", Some(&zombie.command));
+        page.value("parent_pid", &zombie.parent_pid);
+        page.text("parent_command", Some(&zombie.parent_command));
         page.close('}');
     }
     page.close(']');
     page.close('}');
-    page.text.push('\n');
-    page.text
 }
 
-const NULL: &str = "null";
-
-/// JSON so far. A tree of serde_json's values would cost more code than all the
-/// rest of the page, and lose the order.
-struct Json {
-    text: String,
-}
-
-impl Json {
-    /// Begins an object or an array; elements of an array have no name.
-    fn open(&mut self, name: &str, bracket: char) {
-        self.name(name);
-        self.text.push(bracket);
-    }
-
-    fn close(&mut self, bracket: char) {
-        self.text.push(bracket);
-    }
-
-    /// A number, a boolean or null.
-    fn value(&mut self, name: &str, value: &dyn Display) {
-        self.name(name);
-        // Writing to a String cannot fail.
-        let _ = write!(self.text, "{value}");
-    }
-
-    /// A string, whatever it holds, or null.
-    fn text(&mut self, name: &str, text: Option<&str>) {
-        self.value(name, &Value::from(text));
-    }
-
-    /// Names are castoff's own and need no escape.
-    fn name(&mut self, name: &str) {
-        if !self.text.is_empty() && !self.text.ends_with(['{', '[']) {
-            self.text.push(',');
-        }
-        if !name.is_empty() {
-            self.text.extend(["\"", name, "\":"]);
-        }
-    }
-
-    fn exit(&mut self, exit: Option<ExitReason>) {
-        let Some(reason) = exit else { return self.value("exit", &NULL) };
-        let signal = match reason {
-            ExitReason::Code(_) => None,
-            ExitReason::Signal(signal) => Some(signal.to_string()),
-        };
-        self.open("exit", '{');
-        self.value("exit_code", &reason.code());
-        self.text("signal", signal.as_deref());
-        self.close('}');
-    }
-
-    fn limits(&mut self, limits: &Limits) {
-        let Limits { cgroup, cpus, memory_bytes, pids, .. } = limits;
-        let finite = value(cpus).filter(|cpus| cpus.is_finite());
-        self.open("limits", '{');
-        self.text("cgroup", Some(cgroup.as_str()));
-        self.value("cpus", &OrNull(finite));
-        self.value("memory_bytes", &OrNull(value(memory_bytes)));
-        self.value("pids", &OrNull(value(pids)));
-        self.open("sources", '{');
-        self.text("cpus", source(cpus));
-        self.text("memory_bytes", source(memory_bytes));
-        self.text("pids", source(pids));
-        self.close('}');
-        self.close('}');
-    }
-
-    fn used(&mut self, usage: &Usage) {
-        self.open("used", '{');
-        self.seconds("cpu_seconds", usage.cpu_seconds);
-        self.value("throttled_periods", &OrNull(usage.throttled_periods));
-        self.seconds("throttled_seconds", usage.throttled_seconds);
-        self.value("memory_bytes", &OrNull(usage.memory_bytes));
-        self.value("working_set_bytes", &OrNull(usage.working_set_bytes));
-        self.value("pids", &OrNull(usage.pids));
-        self.open("pressure", '{');
-        for (resource, pressure) in RESOURCES.into_iter().zip(usage.pressure) {
-            self.open(resource, '{');
-            self.seconds("waiting_seconds", pressure.waiting_seconds);
-            self.seconds("stalled_seconds", pressure.stalled_seconds);
-            self.close('}');
-        }
-        self.close('}');
-        self.close('}');
-    }
-
-    fn processes(&mut self, tree: Option<&Tree>) {
-        let Some(tree) = tree else { return self.value("processes", &NULL) };
-        self.open("processes", '{');
-        self.value("processes", &tree.processes);
-        self.value("threads", &tree.threads);
-        self.value("zombies", &tree.zombies);
-        self.seconds("cpu_seconds", Some(tree.cpu_seconds));
-        self.value("resident_bytes", &tree.resident_bytes);
-        self.value("virtual_bytes", &tree.virtual_bytes);
-        self.value("open_fds", &OrNull(tree.open_fds));
-        self.open("unreaped", '[');
-        for zombie in &tree.unreaped {
-            self.open("", '{');
-            self.value("pid", &zombie.pid);
-            self.text("command", Some(&zombie.command));
-            self.value("parent_pid", &zombie.parent_pid);
-            self.text("parent_command", Some(&zombie.parent_command));
-            self.close('}');
-        }
-        self.close(']');
-        self.close('}');
-    }
-
-    fn seconds(&mut self, name: &str, seconds: Option<f64>) {
-        self.value(name, &OrNull(seconds.filter(|seconds| seconds.is_finite())));
-    }
-}
-
-struct OrNull<T>(Option<T>);
-
-impl<T: Display> Display for OrNull<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(value) => value.fmt(f),
-            None => f.write_str(NULL),
-        }
-    }
-}
-
-fn value<T: Copy>(limit: &Option<Limit<T>>) -> Option<T> {
-    limit.as_ref().map(|limit| limit.value)
-}
-
-fn source<T>(limit: &Option<Limit<T>>) -> Option<&str> {
-    limit.as_ref().map(|limit| limit.source.as_str())
+fn seconds(page: &mut Json, name: &str, seconds: Option<f64>) {
+    page.value(name, &OrNull(seconds.filter(|seconds| seconds.is_finite())));
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use serde_json::json as tree;
+    use serde_json::{Value, json as tree};
 
     use super::*;
     use crate::policy::checks::{CheckReport, Level};
     use crate::policy::health::serving;
+    use crate::policy::limits::{Limit, Limits};
     use crate::policy::signal::Signal;
     use crate::policy::statusz::{about, used};
 

@@ -14,6 +14,13 @@ pub(crate) use layout::{CGROUP, Group, Layout, MEMINFO, MOUNTINFO, USUAL_MOUNT, 
 use values::{Expected, Parsed};
 pub(crate) use values::{figure, number, throttling};
 
+/// The largest of the files is mountinfo: whoever reads it gives no more bytes
+/// than these.
+pub(crate) const LONGEST: usize = 4 << 20;
+
+/// More warnings than these are one that says how many.
+const WARNINGS_MAX: usize = 8;
+
 const STATUS: &str = "/proc/self/status";
 
 /// The effective limits: the smallest that holds at any visible level.
@@ -87,24 +94,24 @@ pub(crate) struct Unclear {
 /// Finds the effective limits of the process. `online` is the number of CPUs
 /// that the machine has in use; `read` gives the text of a file by the path
 /// under which the user would find it.
-pub(crate) fn find(online: Option<u32>, read: impl FnMut(&Path) -> Text) -> Found {
-    let mut search = Search::new(read);
+pub(crate) fn find(online: Option<u32>, mut read: impl FnMut(&Path) -> Text) -> Found {
+    let mut search = Search::new(&mut read);
     let mut layout = search.layout();
     let (mut limits, unclear) = search.limits(&layout, online);
     if layout.is_guessed && !search.has_seen_a_limit_file {
         layout.kind = CgroupKind::None;
         limits.cgroup = layout.kind;
     }
-    Found { limits, layout, warnings: search.warnings, unclear }
+    Found { limits, layout, warnings: search.told_warnings(), unclear }
 }
 
 /// Reads the limits again where `find` has found them.
 pub(crate) fn find_again(
     layout: &Layout,
     online: Option<u32>,
-    read: impl FnMut(&Path) -> Text,
+    mut read: impl FnMut(&Path) -> Text,
 ) -> (Limits, Unclear) {
-    Search::new(read).limits(layout, online)
+    Search::new(&mut read).limits(layout, online)
 }
 
 /// The files that somebody writes to change a limit, of all levels that can be
@@ -141,14 +148,37 @@ fn is_inherited_quota(limit: &Limit<f64>, layout: &Layout) -> bool {
     is_quota && source.parent() != own.map(PathBuf::as_path)
 }
 
-struct Search<Read> {
-    read: Read,
+impl Found {
+    /// How far above the group of the process the source of a limit is: 0 for its
+    /// own. `None` for what is not of a group.
+    pub(crate) fn level_of(&self, source: &str) -> Option<usize> {
+        let dir = Path::new(source).parent();
+        let Layout { cpu, cpuset, memory, pids, .. } = &self.layout;
+        let groups = [cpu, cpuset, memory, pids].into_iter().flatten();
+        let level = |group: &Group| group.levels.iter().position(|at| Some(&**at) == dir);
+        groups.filter_map(level).min()
+    }
+}
+
+/// The lowest amount of memory above which v2 slows the processes down. It kills
+/// nobody, and so is no limit.
+pub(crate) fn memory_high(
+    layout: &Layout,
+    mut read: impl FnMut(&Path) -> Text,
+) -> Option<Limit<u64>> {
+    let group = layout.memory.as_ref().filter(|group| group.version == Version::V2);
+    let mut search = Search::new(&mut read);
+    search.lowest(group, |search, dir, _| search.limit(dir.join("memory.high"), values::amount))
+}
+
+struct Search<'a> {
+    read: &'a mut dyn FnMut(&Path) -> Text,
     warnings: Vec<String>,
     has_seen_a_limit_file: bool,
 }
 
-impl<Read: FnMut(&Path) -> Text> Search<Read> {
-    fn new(read: Read) -> Self {
+impl<'a> Search<'a> {
+    fn new(read: &'a mut dyn FnMut(&Path) -> Text) -> Self {
         Self { read, warnings: Vec::new(), has_seen_a_limit_file: false }
     }
 
@@ -188,7 +218,18 @@ impl<Read: FnMut(&Path) -> Text> Search<Read> {
                 "cannot read {CGROUP} and {MOUNTINFO}: {cause}; no cgroup limit is known"
             )),
         }
+        if mountinfo.as_ref().is_ok_and(|text| text.len() >= LONGEST) {
+            self.warn(format!(
+                "cannot use all of {MOUNTINFO}: only {LONGEST} bytes of it were read"
+            ));
+        }
         let layout = Layout::new(cgroup.ok().as_deref(), mountinfo.ok().as_deref());
+        if layout.is_outside {
+            self.warn(format!(
+                "cannot find the group of {CGROUP}: it is outside of the cgroup namespace, whose \
+                 limits are taken instead"
+            ));
+        }
         for (file, lines) in
             [(CGROUP, layout.skipped.cgroup), (MOUNTINFO, layout.skipped.mountinfo)]
         {
@@ -202,13 +243,7 @@ impl<Read: FnMut(&Path) -> Text> Search<Read> {
     /// The limit in CPUs, and how many the process may run on.
     fn cpus(&mut self, layout: &Layout, online: Option<u32>) -> (Option<Limit<f64>>, Option<u32>) {
         let quota = self.lowest(layout.cpu.as_ref(), Self::quota);
-        let cpuset = self.lowest(layout.cpuset.as_ref(), |search, dir, version| {
-            let file = match version {
-                Version::V1 => "cpuset.effective_cpus",
-                Version::V2 => "cpuset.cpus.effective",
-            };
-            search.limit(dir.join(file), values::cpu_list)
-        });
+        let cpuset = layout.cpuset.as_ref().and_then(|group| self.cpuset(group));
         let affinity = self
             .file(Path::new(STATUS), values::affinity)
             .map(|value| Limit { value, source: "affinity".to_owned() });
@@ -225,6 +260,17 @@ impl<Read: FnMut(&Path) -> Text> Search<Read> {
             .filter(is_limit)
             .map(|limit| Limit { value: f64::from(limit.value), source: limit.source });
         (lower(quota, usable), count)
+    }
+
+    /// That of the nearest group which has one: it is effective already, and an
+    /// ancestor may have fewer CPUs left, having given those of a partition away
+    /// (cgroup-v2.rst, `cpuset.cpus.partition`).
+    fn cpuset(&mut self, group: &Group) -> Option<Limit<u32>> {
+        let file = match group.version {
+            Version::V1 => "cpuset.effective_cpus",
+            Version::V2 => "cpuset.cpus.effective",
+        };
+        group.levels.iter().find_map(|dir| self.limit(dir.join(file), values::cpu_list))
     }
 
     fn quota(&mut self, dir: &Path, version: Version) -> Option<Limit<f64>> {
@@ -244,20 +290,23 @@ impl<Read: FnMut(&Path) -> Text> Search<Read> {
 
     fn memory_bytes(&mut self, layout: &Layout) -> Option<Limit<u64>> {
         let group = layout.memory.as_ref()?;
+        let own = group.levels.first()?;
+        let hierarchical = match group.version {
+            Version::V1 => self.limit(own.join("memory.stat"), values::hierarchical_memory_limit),
+            Version::V2 => None,
+        };
+        // An ancestor's limit below it is not in force: with `use_hierarchy` off
+        // a v1 group counts for itself only (cgroup-v1/memory.rst, 6).
+        let in_force = hierarchical.as_ref().map_or(0, |limit| limit.value);
         let visible = self.lowest(Some(group), |search, dir, version| {
             let file = match version {
                 Version::V1 => "memory.limit_in_bytes",
                 Version::V2 => "memory.max",
             };
-            search.limit(dir.join(file), values::amount)
+            let limit = search.limit(dir.join(file), values::amount);
+            limit.filter(|limit| limit.value >= in_force || dir == own)
         });
-        let hierarchical = match (group.version, group.levels.first()) {
-            (Version::V1, Some(own)) => {
-                self.limit(own.join("memory.stat"), values::hierarchical_memory_limit)
-            }
-            (Version::V1 | Version::V2, _) => None,
-        };
-        let limit = lower(visible, hierarchical)?;
+        let limit = lower(visible, hierarchical).filter(|limit| limit.value < u64::MAX)?;
         // lxcfs puts the limit itself into MemTotal, which is then no measure
         // of whether it limits anything.
         if !layout.meminfo_is_covered
@@ -321,6 +370,16 @@ impl<Read: FnMut(&Path) -> Text> Search<Read> {
 
     fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
+    }
+
+    /// A group that may not be looked at has a warning for each file and level.
+    fn told_warnings(mut self) -> Vec<String> {
+        let more = self.warnings.len().saturating_sub(WARNINGS_MAX);
+        if more > 0 {
+            self.warnings.truncate(WARNINGS_MAX);
+            self.warnings.push(format!("{more} more of this kind"));
+        }
+        self.warnings
     }
 }
 

@@ -206,7 +206,7 @@ fn limit<T: Display>(limit: &Option<Limit<T>>) -> String {
 }
 
 /// One line, whatever it was made of.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -117,6 +117,10 @@ impl Environment {
         }
     }
 
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
     /// The names of what is added.
     pub(crate) fn exported(&self) -> Vec<&'static str> {
         self.exports.exports.iter().map(|export| export.name).collect()

@@ -13,14 +13,11 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use crate::policy::limits::{self, Layout, Limits, Text, USUAL_MOUNT, Unclear};
+use crate::policy::limits::{self, Found, Layout, Limit, Limits, Text, USUAL_MOUNT, Unclear};
 use crate::policy::resize;
 pub(crate) use usage::Groups;
 
 const ONLINE: &str = "/sys/devices/system/cpu/online";
-
-/// The largest of the files is mountinfo: one with more than this is cut off.
-const LONGEST: u64 = 4 << 20;
 
 /// Where the kernel's files are.
 #[derive(Clone, Debug)]
@@ -68,7 +65,12 @@ impl LimitFiles {
 
 /// Finds the limits of this process.
 pub(crate) fn detect(roots: &Roots) -> Detected {
-    detect_on(roots, online())
+    detected(roots, find(roots))
+}
+
+/// What `detect` makes its answer of, for whoever wants to know why.
+pub(crate) fn find(roots: &Roots) -> Found {
+    find_on(roots, online())
 }
 
 fn online() -> Option<u32> {
@@ -76,9 +78,17 @@ fn online() -> Option<u32> {
     online.and_then(|text| limits::cpu_count(&text))
 }
 
-/// As `detect`, on a machine with that many CPUs in use.
-fn detect_on(roots: &Roots, online: Option<u32>) -> Detected {
-    let found = limits::find(online, |path| read(&roots.real(path)));
+/// As `find`, on a machine with that many CPUs in use.
+fn find_on(roots: &Roots, online: Option<u32>) -> Found {
+    limits::find(online, |path| read(&roots.real(path)))
+}
+
+/// See `limits::memory_high`.
+pub(crate) fn memory_high(roots: &Roots, found: &Found) -> Option<Limit<u64>> {
+    limits::memory_high(&found.layout, |path| read(&roots.real(path)))
+}
+
+fn detected(roots: &Roots, found: Found) -> Detected {
     let groups = Groups::new(&found.layout, roots);
     let files = LimitFiles { roots: roots.clone(), layout: found.layout, unclear: found.unclear };
     Detected { limits: found.limits, groups, files, warnings: found.warnings }
@@ -105,7 +115,9 @@ fn read(path: &Path) -> Text {
     let mut bytes = Vec::with_capacity(8192);
     // `fs::read` asks for the size first, which these files do not have, and
     // then starts with 32 bytes.
-    match File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes)) {
+    match File::open(path)
+        .and_then(|file| file.take(limits::LONGEST as u64).read_to_end(&mut bytes))
+    {
         Ok(_) => {
             // Most hold one number; the room serves the next file.
             bytes.shrink_to_fit();

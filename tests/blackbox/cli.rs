@@ -119,15 +119,13 @@ fn without_a_command_there_is_nothing_to_start() {
 
 #[test]
 fn sub_command_words_are_reserved_where_they_stand_first() {
-    for word in ["check", "explain"] {
-        refused(
-            &mut castoff().args([word]).run(),
-            &[
-                &format!("castoff: cannot run the sub-command {word}: castoff 0.1.0 has none"),
-                &format!("hint: castoff -- {word} runs a program of that name"),
-            ],
-        );
-    }
+    refused(
+        &mut castoff().args(["check"]).run(),
+        &[
+            "castoff: cannot run the sub-command check: castoff 0.1.0 has none",
+            "hint: castoff -- check runs a program of that name",
+        ],
+    );
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod cli;
 mod death;
 mod drain;
 mod exit_code;
+mod explain;
 mod grpc;
 mod health;
 mod hooks;

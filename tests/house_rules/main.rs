@@ -112,7 +112,7 @@ fn is_allowed(arrows: &BTreeMap<String, BTreeSet<String>>, from: &str, path: &st
 #[test]
 fn imports_follow_the_picture() {
     let arrows = picture();
-    assert_eq!(arrows.len(), 9, "{arrows:?}");
+    assert_eq!(arrows.len(), 12, "{arrows:?}");
     for source in sources() {
         let Some(own) = source.module.first() else { continue };
         for path in source.paths_below("crate") {
@@ -127,7 +127,7 @@ fn imports_follow_the_picture() {
 fn every_file_says_first_what_it_is() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut seen = 0;
-    for directory in ["src", "tests", "examples"] {
+    for directory in ["src", "tests", "examples", "fuzz/fuzz_targets"] {
         for path in source::rust_files(&root.join(directory)) {
             let text = fs::read_to_string(&path).expect("readable");
             assert!(text.starts_with("//! "), "{}", path.display());
@@ -143,13 +143,38 @@ fn nothing_is_left_to_be_done() {
     // In two halves, so that this file may be read as well.
     let words =
         [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("HA", "CK")];
-    for directory in ["src", "tests", "examples"] {
+    for directory in ["src", "tests", "examples", "fuzz/fuzz_targets"] {
         for path in source::rust_files(&root.join(directory)) {
             let text = fs::read_to_string(&path).expect("readable");
             let mut tokens = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             let found = tokens.find(|token| words.contains(token));
             assert_eq!(found, None, "{}", path.display());
         }
+    }
+}
+
+#[test]
+fn every_fuzz_target_is_built_has_seeds_and_calls_its_own() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let below = |directory: &str| -> BTreeSet<String> {
+        let entries = fs::read_dir(root.join(directory)).expect(directory).flatten();
+        let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        entries.map(name).map(|name| name.trim_end_matches(".rs").to_owned()).collect()
+    };
+    let targets = below("fuzz/fuzz_targets");
+    assert!(targets.len() >= 10, "{targets:?}");
+    assert_eq!(below("fuzz/seeds"), targets);
+    let manifest = text_of("fuzz/Cargo.toml");
+    let bins = manifest.lines().filter_map(|line| line.strip_prefix("path = \"fuzz_targets/"));
+    let bins: BTreeSet<_> = bins.map(|rest| rest.trim_end_matches(".rs\"").to_owned()).collect();
+    assert_eq!(bins, targets);
+    let source = text_of("src/fuzzing.rs");
+    let functions = source.lines().filter_map(|line| line.strip_prefix("pub fn "));
+    let functions = functions.filter_map(|rest| rest.split('(').next()).map(str::to_owned);
+    assert_eq!(functions.collect::<BTreeSet<_>>(), targets);
+    for target in &targets {
+        let text = text_of(&format!("fuzz/fuzz_targets/{target}.rs"));
+        assert!(text.contains(&format!("castoff::fuzzing::{target}(bytes)")), "{target}");
     }
 }
 

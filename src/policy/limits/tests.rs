@@ -3,6 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
+mod world;
+
 const V2_MOUNT: &str = "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
 
 /// The files of a container on v2, by path.
@@ -86,6 +88,51 @@ fn files_that_do_not_matter_are_not_fetched() {
             "/sys/fs/cgroup/pids.max",
         ]
     );
+}
+
+#[test]
+fn a_line_of_megabytes_hides_nothing() {
+    let lowers = ":/l/ABCDEFGHIJKLMNOPQRSTUVWXYZ".repeat(100_000);
+    let long = format!("21 20 0:61 / / rw - overlay overlay rw,lowerdir=/l/A{lowers}\n{V2_MOUNT}");
+    assert!((3_000_000..LONGEST).contains(&long.len()));
+    let read = |path: &Path| {
+        Ok(match path.to_str() {
+            Some(CGROUP) => Some(b"0::/\n".to_vec()),
+            Some(MOUNTINFO) => Some(long.as_bytes().to_vec()),
+            Some("/sys/fs/cgroup/pids.max") => Some(b"7\n".to_vec()),
+            _ => None,
+        })
+    };
+    let found = find(None, read);
+    assert_eq!(found.limits.pids.unwrap().value, 7);
+    assert_eq!(found.warnings, [""; 0]);
+}
+
+#[test]
+fn what_is_cut_off_is_a_warning() {
+    let mut long = V2_MOUNT.as_bytes().to_vec();
+    long.resize(LONGEST, b'\n');
+    let read = |path: &Path| Ok((path == Path::new(MOUNTINFO)).then(|| long.clone()));
+    let warnings = find(None, read).warnings;
+    let expected = "cannot use all of /proc/self/mountinfo: only 4194304 bytes of it were read";
+    assert!(warnings.iter().any(|warning| warning == expected), "{warnings:?}");
+}
+
+#[test]
+fn denied_files_of_many_levels_are_few_warnings() {
+    let read = |path: &Path| match path.to_str() {
+        Some(CGROUP) => Ok(Some(b"0::/a/b/c/d/e".to_vec())),
+        Some(MOUNTINFO) => Ok(Some(V2_MOUNT.as_bytes().to_vec())),
+        Some(path) if path.starts_with(USUAL_MOUNT) => Err("Permission denied".to_owned()),
+        _ => Ok(None),
+    };
+    let found = find(Some(2), read);
+    assert_eq!(found.limits, Limits { cgroup: CgroupKind::V2, ..Limits::default() });
+    assert_eq!(found.warnings.len(), WARNINGS_MAX + 1);
+    let first = "cannot read /sys/fs/cgroup/a/b/c/d/e/cpu.max: Permission denied";
+    assert_eq!(found.warnings.first().unwrap(), first);
+    // cpu, cpuset, memory and pids of six levels each.
+    assert_eq!(found.warnings.last().unwrap(), "16 more of this kind");
 }
 
 #[test]

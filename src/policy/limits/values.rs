@@ -85,10 +85,11 @@ pub(super) fn amount(text: &str) -> Parsed<u64> {
 }
 
 /// v1 `memory.stat`: the lowest limit of the group and of every ancestor, also
-/// of those that cannot be seen from inside a container.
+/// of those that cannot be seen from inside a container. The largest number
+/// when there is no such limit, `None` when the kernel does not say.
 pub(super) fn hierarchical_memory_limit(text: &str) -> Parsed<u64> {
     match value_of(text, "hierarchical_memory_limit") {
-        Some(limit) => amount(limit),
+        Some(limit) => amount(limit).map(|limit| Some(limit.unwrap_or(u64::MAX))),
         None => Ok(None),
     }
 }

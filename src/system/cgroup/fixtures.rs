@@ -84,6 +84,14 @@ const CASES: &[Case] = &[
         .memory(64 << 20, "memory/k8s.slice:cri-containerd:9f/memory.limit_in_bytes"),
     case("v2_mount_above_namespace", V2).memory(64 << 20, "memory.max"),
     case("v2_host_mount_too", V2).memory(64 << 20, "memory.max"),
+    case("v2_covered_mount", V2).memory(64 << 20, "memory.max"),
+    case("v2_mount_on_mount", V2).memory(64 << 20, "app/memory.max"),
+    case("v1_two_mounts_show_the_group", V1).memory(64 << 20, "host/pod/memory.limit_in_bytes"),
+    case("v2_group_deleted", V2).memory(64 << 20, "pod/memory.max"),
+    case("v2_left_namespace", V2)
+        .memory(64 << 20, "memory.max")
+        .warns("cannot find the group of /proc/self/cgroup: it is outside of the cgroup namespace"),
+    case("v2_left_to_sibling", V2).memory(64 << 20, "other/memory.max"),
     case("mount_point_with_space", V2).cpus(0.5, "a b/cpu.max"),
     // Lines that are odd, broken or missing.
     case("mountinfo_odd_lines", V2).cpus(0.5, "cpu.max"),
@@ -187,13 +195,24 @@ const CASES: &[Case] = &[
     case("cpuset_only", V2).cpus(2.0, "cpuset.cpus.effective").affinity(2),
     case("quota_above_affinity", V2).cpus(1.0, "affinity").affinity(1),
     case("v1_cpuset_empty", V1),
+    case("v1_cpuset_root", V1).affinity(8),
+    case("v2_cpuset_partition", V2).affinity(6).cpus(6.0, "pod/app/cpuset.cpus.effective"),
+    case("v2_threaded", V2)
+        .cpus(0.5, "pod/threads/cpu.max")
+        .memory(64 << 20, "pod/memory.max")
+        .pids(20, "pod/threads/pids.max"),
+    // The guest has a CPU more than the container.
+    case("kata", V2).affinity(3).cpus(2.0, "cpu.max").memory(1 << 30, "memory.max"),
+    case("gvisor", NoCgroup),
     case("v2_cpuset_empty", V2).cpus(3.0, "cpu.max"),
     // Memory and processes.
     case("v1_memory_1000m", V1).affinity(8).memory(1_048_576_000, V1_MEMORY),
     case("v2_memory_4321m", V2).affinity(8).memory(4_530_896_896, "memory.max"),
     case("v1_hidden_ancestor", V1).memory(64 << 20, "memory/memory.stat"),
+    case("v1_use_hierarchy_off", V1).memory(512 << 20, "memory/pod/app/memory.limit_in_bytes"),
     case("v1_sentinel_of_64k_pages", V1),
     case("v2_memory_above_machine", V2).affinity(8),
+    case("v2_memory_high", V2).memory(128 << 20, "memory.max"),
     case("v2_lxcfs", V2).memory(512 << 20, "memory.max"),
     case("v2_zero_amounts", V2)
         .warns("cannot use /sys/fs/cgroup/memory.max \"0\": expected \"max\""),
@@ -206,7 +225,8 @@ fn fixtures() -> PathBuf {
 
 fn detected(name: &str) -> Detected {
     let root = fixtures().join(name);
-    detect_on(&Roots { cgroup: root.join("sys"), proc: root.join("proc") }, Some(ONLINE_CPUS))
+    let roots = Roots { cgroup: root.join("sys"), proc: root.join("proc") };
+    super::detected(&roots, find_on(&roots, Some(ONLINE_CPUS)))
 }
 
 fn limit<T>(expected: Option<(T, &str)>) -> Option<Limit<T>> {
@@ -256,6 +276,44 @@ fn every_fixture_is_used_once() {
     trees.sort();
     names.sort();
     assert_eq!(names, trees);
+}
+
+#[test]
+fn each_limit_is_of_a_level_above_the_own_group_or_of_none() {
+    for (name, cpus, memory, pids) in [
+        ("v2_half_cpu", Some(0), Some(0), Some(0)),
+        ("v2_pod_lower_than_container", Some(1), Some(1), Some(0)),
+        ("v2_own_path", Some(0), Some(1), None),
+        ("v1_hidden_ancestor", None, Some(0), None),
+        ("v2_cpuset_partition", Some(0), None, None),
+        ("affinity_only", None, None, None),
+    ] {
+        let root = fixtures().join(name);
+        let roots = Roots { cgroup: root.join("sys"), proc: root.join("proc") };
+        let found = find_on(&roots, Some(ONLINE_CPUS));
+        let Limits { cpus: cpu_limit, memory_bytes, pids: pid_limit, .. } = &found.limits;
+        let levels = (
+            cpu_limit.as_ref().and_then(|limit| found.level_of(&limit.source)),
+            memory_bytes.as_ref().and_then(|limit| found.level_of(&limit.source)),
+            pid_limit.as_ref().and_then(|limit| found.level_of(&limit.source)),
+        );
+        assert_eq!(levels, (cpus, memory, pids), "{name}");
+    }
+}
+
+#[test]
+fn memory_high_is_told_and_limits_nothing() {
+    for (name, high) in [
+        ("v2_half_cpu", None),
+        ("v2_memory_4321m", Some(1 << 20)),
+        ("v2_memory_high", Some(64 << 20)),
+    ] {
+        let root = fixtures().join(name);
+        let roots = Roots { cgroup: root.join("sys"), proc: root.join("proc") };
+        let found = find_on(&roots, Some(ONLINE_CPUS));
+        let found = memory_high(&roots, &found);
+        assert_eq!(found, limit(high.map(|high| (high, "memory.high"))), "{name}");
+    }
 }
 
 #[test]
@@ -310,7 +368,7 @@ impl Copied {
 
     fn detected(&self) -> Detected {
         let roots = Roots { cgroup: self.0.join("sys"), proc: self.0.join("proc") };
-        detect_on(&roots, Some(ONLINE_CPUS))
+        super::detected(&roots, find_on(&roots, Some(ONLINE_CPUS)))
     }
 }
 

@@ -63,19 +63,22 @@ fn lines_of_the_cgroup_file() {
 #[test]
 fn lines_of_mountinfo() {
     let parse = |line: &str| match parse_mount(line.as_bytes()) {
-        Ok(mount) => Some(mount.map(|mount| mount.filesystem)),
+        Ok(mount) => mount.map(|mount| mount.filesystem),
         Err(Malformed) => None,
     };
     for (line, filesystem) in [
-        ("1 0 252:0 / / rw,noatime - ext4 /dev/dm-0 rw", None),
-        ("31 23 0:24 / /m rw - cgroup2 cgroup rw", Some(Filesystem::V2)),
-        ("31 23 0:24 / /m rw - cgroup2 cgroup", Some(Filesystem::V2)),
-        ("31 23 0:24 / /m rw shared:1 - cgroup2 cgroup rw", Some(Filesystem::V2)),
-        ("31 23 0:24 / /m rw shared:1 master:2 - cgroup2 cgroup rw", Some(Filesystem::V2)),
-        ("31 23 0:24 /x /m rw - cgroup cgroup rw,pids", Some(Filesystem::V1(b"rw,pids".to_vec()))),
-        ("40 23 0:9 / /mnt/c rw - 9p C:\\134 rw,dirsync,aname=drvfs;path=C:\\;a b;c", None),
-        ("50 23 0:4 net:[4026532281] /run/netns/n rw - nsfs nsfs rw", None),
-        ("60 23 0:5 / /proc/meminfo rw - fuse.lxcfs lxcfs rw", Some(Filesystem::Meminfo)),
+        ("1 0 252:0 / / rw,noatime - ext4 /dev/dm-0 rw", Filesystem::Other),
+        ("31 23 0:24 / /m rw - cgroup2 cgroup rw", Filesystem::V2),
+        ("31 23 0:24 / /m rw - cgroup2 cgroup", Filesystem::V2),
+        ("31 23 0:24 / /m rw shared:1 - cgroup2 cgroup rw", Filesystem::V2),
+        ("31 23 0:24 / /m rw shared:1 master:2 - cgroup2 cgroup rw", Filesystem::V2),
+        ("31 23 0:24 /x /m rw - cgroup cgroup rw,pids", Filesystem::V1(b"rw,pids".to_vec())),
+        (
+            "40 23 0:9 / /mnt/c rw - 9p C:\\134 rw,dirsync,aname=drvfs;path=C:\\;a b;c",
+            Filesystem::Other,
+        ),
+        ("50 23 0:4 net:[4026532281] /run/netns/n rw - nsfs nsfs rw", Filesystem::Other),
+        ("60 23 0:5 / /proc/meminfo rw - fuse.lxcfs lxcfs rw", Filesystem::Other),
     ] {
         assert_eq!(parse(line), Some(filesystem), "{line}");
     }
@@ -117,6 +120,48 @@ fn the_last_mount_that_shows_the_group_counts() {
     assert_eq!(own(&[mount("/", "/first"), mount("/", "/last")]), "/last");
     assert_eq!(own(&[mount("/", "/own"), mount("/../..", "/host")]), "/own");
     assert_eq!(own(&[mount("/..", "/first"), mount("/../..", "/last")]), "/last");
+}
+
+#[test]
+fn a_mount_that_another_covers_is_not_the_one() {
+    let own = |mounts: &[&str]| {
+        let root = "1 1 0:1 / / rw - overlay o rw\n";
+        let mounts = format!("{root}{}\n", mounts.join("\n"));
+        let layout = Layout::new(Some(b"0::/x"), Some(mounts.as_bytes()));
+        let levels = layout.memory.map(|group| group.levels).unwrap_or_default();
+        levels.iter().map(|level| level.display().to_string()).collect::<Vec<_>>()
+    };
+    let (usual, bound) = ("3 1 0:3 / /usual r - cgroup2 c r", "4 1 0:3 / /m/g r - cgroup2 c r");
+    for (mounts, expected) in [
+        (&[usual, bound][..], &["/m/g/x", "/m/g"][..]),
+        // On a directory above, on the point itself, on the group's directory.
+        (&[usual, bound, "5 1 0:4 / /m r - tmpfs t r"], &["/usual/x", "/usual"]),
+        (&[usual, bound, "5 4 0:4 / /m/g r - tmpfs t r"], &["/usual/x", "/usual"]),
+        (&[usual, bound, "5 4 0:4 / /m/g/x r - tmpfs t r"], &["/usual/x", "/usual"]),
+        // The mount above was there first, whatever stands first.
+        (
+            &[usual, "5 1 0:4 / /m r - tmpfs t r", "4 5 0:3 / /m/g r - cgroup2 c r"],
+            &["/m/g/x", "/m/g"],
+        ),
+        // Beside it, and what only begins alike.
+        (&[usual, bound, "5 1 0:4 / /m/gg r - tmpfs t r"], &["/m/g/x", "/m/g"]),
+        // Where all are covered the last one is as good as any.
+        (&[usual, bound, "5 1 0:4 / / r - tmpfs t r"], &["/m/g/x", "/m/g"]),
+    ] {
+        assert_eq!(own(mounts), expected, "{mounts:?}");
+    }
+    // What no kernel writes has an end, too.
+    own(&[usual, bound, "1 4 0:4 / / r - tmpfs t r", "4 1 0:4 / / r - tmpfs t r"]);
+}
+
+#[test]
+fn ancestors_come_from_a_mount_that_shows_more() {
+    let mountinfo = "30 20 0:26 / /host rw - cgroup c rw,memory\n\
+                     31 20 0:26 /pod /part rw - cgroup c rw,memory\n\
+                     32 20 0:26 /pod/app /own rw - cgroup c rw,memory\n";
+    let layout = Layout::new(Some(b"5:memory:/pod/app/x"), Some(mountinfo.as_bytes()));
+    let expected = ["/own/x", "/own", "/host/pod", "/host"].map(PathBuf::from);
+    assert_eq!(layout.memory.unwrap().levels, expected);
 }
 
 #[test]
