@@ -42,7 +42,7 @@ use tokio::time::{sleep, timeout};
 /// 100 KiB; and 100 KiB in the kernel when a client sends but does not read.
 const CONNECTIONS_MAX: usize = 64;
 
-/// What castoff itself has open (11), and needs to walk /proc at the deadline,
+/// What castoff itself has open (12), and needs to walk /proc at the deadline,
 /// with some room: no client may take these.
 const DESCRIPTORS_KEPT: u64 = 24;
 
