@@ -11,8 +11,8 @@ use crate::policy::termination::compose_failure;
 use crate::system::subreaper;
 use crate::system::termination_log::TerminationLog;
 
-/// How long the end waits for the file.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long the end waits for the file, at most.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The file that was asked for, if any was.
 pub(super) fn log(wanted: &Wanted) -> Option<TerminationLog> {

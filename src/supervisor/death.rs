@@ -24,8 +24,13 @@ use crate::system::cgroup::Groups;
 use crate::system::termination_log::TerminationLog;
 use crate::system::tree::{self, Survivors};
 
-/// For how long castoff's end waits for the file of the termination message.
-const LAST_WRITE: Duration = Duration::from_millis(100);
+/// For how long castoff's end waits for the file of the termination message, at
+/// most: a write takes a fraction of a millisecond, but a container that is held
+/// back by its quota of CPU may wait for some periods of 100 ms.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// The same before a restart, when the endpoints wait as well.
+const WRITE_BEFORE_START: Duration = Duration::from_millis(100);
 
 /// How long after an OOM kill of another process the child's own end may be a
 /// consequence.
@@ -197,7 +202,7 @@ impl Supervisor {
         {
             log.write("");
             // Before the child can write there itself.
-            log.finish(LAST_WRITE);
+            log.finish(WRITE_BEFORE_START);
         }
     }
 
