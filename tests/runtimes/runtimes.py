@@ -1,0 +1,206 @@
+"""The runtimes: how each is built and asked, and what it has to say for a limit.
+
+A program prints facts, a word and a value a line. What is asserted are the facts, never only that
+a variable is set.
+"""
+from dataclasses import dataclass, field
+import math
+import os
+from pathlib import Path
+import subprocess
+
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+HOST = len(os.sched_getaffinity(0))
+MIB = 1024 * 1024
+# What everybody says for "no limit": of Go, and above all memory of any machine.
+UNLIMITED = 2**63 - 1
+
+
+class Wrong(Exception):
+    """What a runtime says is not what it should."""
+
+
+def equal(words, seen, wanted):
+    if seen != wanted:
+        raise Wrong(f"{words} is {seen} instead of {wanted}")
+
+
+def between(words, seen, least, most):
+    if not least <= seen <= most:
+        raise Wrong(f"{words} is {seen} instead of {least} to {most}")
+
+
+def up(limit):
+    return HOST if limit.cpus is None else max(1, math.ceil(limit.cpus))
+
+
+def down(limit):
+    return HOST if limit.cpus is None else max(1, math.floor(limit.cpus))
+
+
+def of_go(limit):
+    return HOST if limit.cpus is None else min(HOST, max(2, math.ceil(limit.cpus)))
+
+
+def heap_of_go(limit):
+    return UNLIMITED if limit.memory is None else int(limit.memory * 0.9)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    name: str
+    command: tuple
+    # Rows of the table: a variable, and the fact that it decides. Those of the profiles that have
+    # to be asked for come second. A dash is for a runtime that knows by itself.
+    rows: tuple
+    opt_in_rows: tuple = ()
+    # Takes the limit, the facts with castoff and those without, and what castoff has exported.
+    check: object = None
+    opt_in_check: object = None
+    environment: dict = field(default_factory=dict)
+
+
+def go_knows(name, limit, seen, bare):
+    equal("GOMAXPROCS(0)", seen["GOMAXPROCS"], of_go(limit))
+    equal("SetMemoryLimit(-1)", seen["SetMemoryLimit"], heap_of_go(limit))
+
+
+def old_go(limit, seen, bare, exports):
+    go_knows("old", limit, seen, bare)
+    equal("NumCPU", seen["NumCPU"], HOST)
+
+
+def new_go(limit, seen, bare, exports):
+    # It reads the quota itself, again and again, as long as the variable is not there.
+    equal("whether GOMAXPROCS is set", seen["frozen"], "false")
+    equal("GOMAXPROCS(0)", seen["GOMAXPROCS"], bare["GOMAXPROCS"])
+    go_knows("new", limit, seen, bare)
+
+
+def untouched(limit, seen, bare, exports):
+    """castoff leaves it to the runtime."""
+    equal("what it says", seen, bare)
+
+
+def java(limit, seen, bare, exports):
+    untouched(limit, seen, bare, exports)
+    equal("availableProcessors", seen["availableProcessors"], min(HOST, up(limit)))
+
+
+def larger_java(limit, seen, bare, exports):
+    equal("availableProcessors", seen["availableProcessors"], bare["availableProcessors"])
+    if limit.memory is None:
+        equal("maxMemory", seen["maxMemory"], bare["maxMemory"])
+    else:
+        # One of two survivor spaces, and what alignment takes, is not counted.
+        between("maxMemory", seen["maxMemory"], 0.68 * limit.memory, 0.76 * limit.memory)
+
+
+def larger_node(limit, seen, bare, exports):
+    equal("availableParallelism", seen["availableParallelism"], bare["availableParallelism"])
+    if limit.memory is None:
+        equal("heap_size_limit", seen["heap_size_limit"], bare["heap_size_limit"])
+    else:
+        old = int(limit.memory * 0.75) // MIB * MIB
+        # The young generation comes on top of it.
+        between("heap_size_limit", seen["heap_size_limit"], old, old + 64 * MIB)
+
+
+def new_python(limit, seen, bare, exports):
+    equal("process_cpu_count", seen["process_cpu_count"], up(limit))
+    equal("pool", seen["pool"], up(limit))
+    equal("affinity", seen["affinity"], HOST)
+
+
+def threads(limit, seen, bare, exports):
+    equal("omp_get_max_threads", seen["max_threads"], down(limit))
+    equal("the team", seen["team"], down(limit))
+    equal("arenas", seen["arenas"], bare["arenas"])
+
+
+def few_arenas(limit, seen, bare, exports):
+    equal("omp_get_max_threads", seen["max_threads"], down(limit))
+    if "MALLOC_ARENA_MAX" in exports:
+        equal("arenas", seen["arenas"], int(exports["MALLOC_ARENA_MAX"]))
+    else:
+        equal("arenas", seen["arenas"], bare["arenas"])
+        equal("a limit on memory that is not used", limit.memory, None)
+
+
+def nproc(limit, seen, bare, exports):
+    equal("nproc", seen["nproc"], down(limit))
+
+
+def as_many_workers(*facts):
+    def check(limit, seen, bare, exports):
+        for fact in facts:
+            if "WEB_CONCURRENCY" not in exports:
+                equal(fact, seen[fact], bare[fact])
+                equal("a limit that is not used", (limit.cpus, limit.memory), (None, None))
+                continue
+            equal(fact, seen[fact], int(exports["WEB_CONCURRENCY"]))
+            least = 1 if limit.memory is None else max(1, limit.memory // (512 * MIB))
+            between(fact, seen[fact], 1, max(least, HOST))
+    return check
+
+
+def build(work):
+    """The runtimes that are here, and words for each that is not."""
+    clean = {"PATH": os.environ["PATH"], "HOME": str(work), "GOCACHE": str(work / "cache"),
+             "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "GOPROXY": "off", "CGO_ENABLED": "0",
+             "LC_ALL": "C.UTF-8"}
+
+    def run(*command, at=work):
+        subprocess.run(list(map(str, command)), cwd=at, env=clean, check=True)
+
+    toolchain = next((work / "go").glob("lib/python*/site-packages/go/bin/go"))
+    toolchain.chmod(0o755)
+    for tool in toolchain.parent.parent.glob("pkg/tool/*/*"):
+        tool.chmod(0o755)
+    for name, go, version in (("go-old", "/usr/bin/go", "1.19"), ("go-new", toolchain, "1.25")):
+        module = work / f"{name}.d"
+        module.mkdir(exist_ok=True)
+        # Of this line a newer Go makes out whether to look at cgroups at all.
+        (module / "go.mod").write_text(f"module size\n\ngo {version}\n")
+        (module / "size.go").write_text((PROGRAMS / "size.go").read_text())
+        run(go, "build", "-o", work / name, ".", at=module)
+    run("javac", "-d", work, PROGRAMS / "Size.java")
+    run("gcc", "-O1", "-Wall", "-fopenmp", "-o", work / "size", PROGRAMS / "size.c")
+
+    found = [
+        Runtime("Go 1.19", (work / "go-old",),
+                (("GOMAXPROCS", "GOMAXPROCS"), ("GOMEMLIMIT", "SetMemoryLimit")), check=old_go),
+        Runtime("Go 1.25", (work / "go-new",),
+                (("GOMAXPROCS", "GOMAXPROCS"), ("GOMEMLIMIT", "SetMemoryLimit")), check=new_go),
+        Runtime("OpenJDK 17", ("java", "-cp", work, "Size"),
+                (("-", "availableProcessors"), ("-", "maxMemory")),
+                (("JAVA_TOOL_OPTIONS", "maxMemory"),), java, larger_java),
+        Runtime("Node", ("/usr/bin/node", PROGRAMS / "size.js"),
+                (("-", "availableParallelism"), ("-", "heap_size_limit")),
+                (("NODE_OPTIONS", "heap_size_limit"),), untouched, larger_node),
+        Runtime("CPython 3.11", ("/usr/bin/python3", PROGRAMS / "size.py"),
+                (("PYTHON_CPU_COUNT", "cpu_count"),), check=untouched),
+        Runtime("gunicorn, uvicorn", ("/usr/bin/python3", PROGRAMS / "workers.py"), (),
+                (("WEB_CONCURRENCY", "gunicorn"), ("WEB_CONCURRENCY", "uvicorn")), untouched,
+                as_many_workers("gunicorn", "uvicorn")),
+        Runtime("Ruby, Puma", ("/usr/bin/ruby", PROGRAMS / "size.rb"), (("-", "nprocessors"),),
+                (("WEB_CONCURRENCY", "puma_workers"),), untouched,
+                as_many_workers("puma_workers")),
+        Runtime("Erlang", ("/usr/bin/erl", "-noshell", "-eval",
+                           'io:format("schedulers_online ~p~n",'
+                           '[erlang:system_info(schedulers_online)]),halt().'),
+                (("-", "schedulers_online"),), check=untouched,
+                environment={"HOME": str(work)}),
+        Runtime("OpenMP, glibc", (work / "size",), (("OMP_NUM_THREADS", "max_threads"),),
+                (("MALLOC_ARENA_MAX", "arenas"),), threads, few_arenas),
+        Runtime("coreutils", ("sh", "-c", 'echo "nproc $(nproc)"'),
+                (("OMP_NUM_THREADS", "nproc"),), check=nproc),
+    ]
+    missing = []
+    newer = os.environ.get("PYTHON313", "")
+    if newer:
+        found.insert(5, Runtime("CPython 3.13", (newer, PROGRAMS / "size.py"),
+                                (("PYTHON_CPU_COUNT", "process_cpu_count"),), check=new_python))
+    else:
+        missing.append("CPython 3.13: there is no python3.13 in PATH")
+    return found, missing
