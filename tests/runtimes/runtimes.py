@@ -12,8 +12,10 @@ import subprocess
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 HOST = len(os.sched_getaffinity(0))
 MIB = 1024 * 1024
-# What everybody says for "no limit": of Go, and above all memory of any machine.
+# What Go says for "no limit".
 UNLIMITED = 2**63 - 1
+# Below that a JVM takes no notice of MaxRAMPercentage, and goes by its MinRAMPercentage, which is 50.
+SMALL_FOR_JAVA = 250 * MIB
 
 
 class Wrong(Exception):
@@ -50,7 +52,7 @@ def heap_of_go(limit):
 class Runtime:
     name: str
     command: tuple
-    # Rows of the table: a variable, and the fact that it decides. Those of the profiles that have
+    # Rows of the table: a variable, the fact that it decides, of which limit. Those of profiles that have
     # to be asked for come second. A dash is for a runtime that knows by itself.
     rows: tuple
     opt_in_rows: tuple = ()
@@ -89,7 +91,7 @@ def java(limit, seen, bare, exports):
 
 def larger_java(limit, seen, bare, exports):
     equal("availableProcessors", seen["availableProcessors"], bare["availableProcessors"])
-    if limit.memory is None:
+    if limit.memory is None or limit.memory < SMALL_FOR_JAVA:
         equal("maxMemory", seen["maxMemory"], bare["maxMemory"])
     else:
         # One of two survivor spaces, and what alignment takes, is not counted.
@@ -136,11 +138,10 @@ def as_many_workers(*facts):
         for fact in facts:
             if "WEB_CONCURRENCY" not in exports:
                 equal(fact, seen[fact], bare[fact])
-                equal("a limit that is not used", (limit.cpus, limit.memory), (None, None))
+                equal("a limit on memory that is not used", limit.memory, None)
                 continue
             equal(fact, seen[fact], int(exports["WEB_CONCURRENCY"]))
-            least = 1 if limit.memory is None else max(1, limit.memory // (512 * MIB))
-            between(fact, seen[fact], 1, max(least, HOST))
+            equal(fact, seen[fact], max(1, limit.memory // (512 * MIB)))
     return check
 
 
@@ -169,38 +170,38 @@ def build(work):
 
     found = [
         Runtime("Go 1.19", (work / "go-old",),
-                (("GOMAXPROCS", "GOMAXPROCS"), ("GOMEMLIMIT", "SetMemoryLimit")), check=old_go),
+                (("GOMAXPROCS", "GOMAXPROCS", "cpus"), ("GOMEMLIMIT", "SetMemoryLimit", "memory")), check=old_go),
         Runtime("Go 1.25", (work / "go-new",),
-                (("GOMAXPROCS", "GOMAXPROCS"), ("GOMEMLIMIT", "SetMemoryLimit")), check=new_go),
+                (("GOMAXPROCS", "GOMAXPROCS", "cpus"), ("GOMEMLIMIT", "SetMemoryLimit", "memory")), check=new_go),
         Runtime("OpenJDK 17", ("java", "-cp", work, "Size"),
-                (("-", "availableProcessors"), ("-", "maxMemory")),
-                (("JAVA_TOOL_OPTIONS", "maxMemory"),), java, larger_java),
+                (("-", "availableProcessors", "cpus"), ("-", "maxMemory", "memory")),
+                (("JAVA_TOOL_OPTIONS", "maxMemory", "memory"),), java, larger_java),
         Runtime("Node", ("/usr/bin/node", PROGRAMS / "size.js"),
-                (("-", "availableParallelism"), ("-", "heap_size_limit")),
-                (("NODE_OPTIONS", "heap_size_limit"),), untouched, larger_node),
+                (("-", "availableParallelism", "cpus"), ("-", "heap_size_limit", "memory")),
+                (("NODE_OPTIONS", "heap_size_limit", "memory"),), untouched, larger_node),
         Runtime("CPython 3.11", ("/usr/bin/python3", PROGRAMS / "size.py"),
-                (("PYTHON_CPU_COUNT", "cpu_count"),), check=untouched),
+                (("PYTHON_CPU_COUNT", "cpu_count", "cpus"),), check=untouched),
         Runtime("gunicorn, uvicorn", ("/usr/bin/python3", PROGRAMS / "workers.py"), (),
-                (("WEB_CONCURRENCY", "gunicorn"), ("WEB_CONCURRENCY", "uvicorn")), untouched,
+                (("WEB_CONCURRENCY", "gunicorn", "memory"), ("WEB_CONCURRENCY", "uvicorn", "memory")), untouched,
                 as_many_workers("gunicorn", "uvicorn")),
-        Runtime("Ruby, Puma", ("/usr/bin/ruby", PROGRAMS / "size.rb"), (("-", "nprocessors"),),
-                (("WEB_CONCURRENCY", "puma_workers"),), untouched,
+        Runtime("Ruby, Puma", ("/usr/bin/ruby", PROGRAMS / "size.rb"), (("-", "nprocessors", "cpus"),),
+                (("WEB_CONCURRENCY", "puma_workers", "memory"),), untouched,
                 as_many_workers("puma_workers")),
         Runtime("Erlang", ("/usr/bin/erl", "-noshell", "-eval",
                            'io:format("schedulers_online ~p~n",'
                            '[erlang:system_info(schedulers_online)]),halt().'),
-                (("-", "schedulers_online"),), check=untouched,
+                (("-", "schedulers_online", "cpus"),), check=untouched,
                 environment={"HOME": str(work)}),
-        Runtime("OpenMP, glibc", (work / "size",), (("OMP_NUM_THREADS", "max_threads"),),
-                (("MALLOC_ARENA_MAX", "arenas"),), threads, few_arenas),
+        Runtime("OpenMP, glibc", (work / "size",), (("OMP_NUM_THREADS", "max_threads", "cpus"),),
+                (("MALLOC_ARENA_MAX", "arenas", "memory"),), threads, few_arenas),
         Runtime("coreutils", ("sh", "-c", 'echo "nproc $(nproc)"'),
-                (("OMP_NUM_THREADS", "nproc"),), check=nproc),
+                (("OMP_NUM_THREADS", "nproc", "cpus"),), check=nproc),
     ]
     missing = []
     newer = os.environ.get("PYTHON313", "")
     if newer:
         found.insert(5, Runtime("CPython 3.13", (newer, PROGRAMS / "size.py"),
-                                (("PYTHON_CPU_COUNT", "process_cpu_count"),), check=new_python))
+                                (("PYTHON_CPU_COUNT", "process_cpu_count", "cpus"),), check=new_python))
     else:
         missing.append("CPython 3.13: there is no python3.13 in PATH")
     return found, missing

@@ -27,6 +27,10 @@ class Limit:
         words += [f"{self.memory // MIB} MiB"] if self.memory is not None else []
         return ", ".join(words) or "none"
 
+    def of(self, kind):
+        """The limit that a fact depends on."""
+        return Limit(**{kind: getattr(self, kind)})
+
 
 LIMITS = (Limit(), Limit(0.5), Limit(1.5), Limit(memory=128 * MIB), Limit(0.5, 128 * MIB),
           Limit(1.5, 512 * MIB), Limit(2, 1024 * MIB))
@@ -94,9 +98,9 @@ def one(machine, runtime, limit):
         words = settings.get("CASTOFF_SIZING", "default")
         try:
             said = machine.ask(runtime, limit, settings)
-            for variable, fact in lines:
+            for variable, fact, kind in lines:
                 value = said.exports.get(variable, "-" if variable == "-" else "not set")
-                rows.append((limit, variable, value, f"{runtime.name}: {fact}",
+                rows.append((f"{runtime.name}: {fact}", limit.of(kind), variable, value,
                              shown(said.facts.get(fact)), shown(bare.facts.get(fact))))
                 told.append(f"{fact} {shown(said.facts.get(fact))}")
             if limit == Limit():
@@ -125,6 +129,7 @@ def set_values():
     yield "Node", {"NODE_OPTIONS": "--max-old-space-size=100"}, "heap_size_limit", None
     yield "Node", {"NODE_OPTIONS": "--max_old_space_size=100"}, "heap_size_limit", None
     yield "Node", {"NODE_OPTIONS": ""}, "heap_size_limit", None
+    yield "OpenJDK 17", {"JAVA_TOOL_OPTIONS": ""}, "maxMemory", None
     yield "OpenJDK 17", {"JAVA_TOOL_OPTIONS": "-Xmx64m"}, "maxMemory", None
     yield "OpenJDK 17", {"JAVA_TOOL_OPTIONS": "-XX:MaxRAMPercentage=40"}, "maxMemory", None
     yield "OpenJDK 17", {"JDK_JAVA_OPTIONS": "-Xmx64m"}, "maxMemory", None
@@ -256,10 +261,11 @@ def main(castoff, work, chosen):
             failed += bool(wrong)
             print(f"{'FAILED ' if wrong else 'ok     '} {words}: {'; '.join(wrong) or told}",
                   flush=True)
+    # A row says only of the kind of limit that it depends on, so each of these once.
     print("\n| limit | variable | value | runtime: fact | with castoff | without |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for limit, *cells in sorted(table, key=lambda row: row[3].partition(":")[0]):
-        print("|", " | ".join([str(limit), *cells]), "|")
+    for fact, limit, variable, value, seen, bare in dict.fromkeys(table):
+        print(f"| {limit} | {variable} | {value} | {fact} | {seen} | {bare} |")
     print(f"\nin {time.monotonic() - begun:.0f} s, with {skipped} that could not be had:")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
