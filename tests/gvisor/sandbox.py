@@ -1,4 +1,4 @@
-"""One container on gVisor's kernel, by an OCI bundle: castoff is its PID 1, busybox its userland."""
+"""A container on gVisor's kernel, by an OCI bundle: castoff is its PID 1, with busybox beside it."""
 import json
 from pathlib import Path
 import shutil
@@ -41,8 +41,8 @@ def until(words, condition, limit=LIMIT):
 
 
 class Sandbox:
-    def __init__(self, runsc, name):
-        self.runsc = [runsc, "--root", str(WORK / "state"), "--platform", "ptrace",
+    def __init__(self, name):
+        self.runsc = ["runsc", "--root", str(WORK / "state"), "--platform", "ptrace",
                       "--ignore-cgroups", "--network", "none"]
         self.name = name
         self.directory = WORK / name
@@ -54,12 +54,13 @@ class Sandbox:
     def start(self, *arguments, settings=None, user=0, mounts=(), capabilities=(),
               cgroups=False):
         """Becomes `castoff ARGUMENTS...`. A mount is a path of this machine and one there."""
+        variables = {"PATH": "/bin", **(settings or {})}
         config = {
             "ociVersion": "1.0.2",
             "process": {
                 "user": {"uid": user, "gid": user}, "args": ["/castoff", *arguments],
-                "env": ["PATH=/bin", *(f"{key}={value}" for key, value in (settings or {}).items())],
-                "cwd": "/", "noNewPrivileges": True,
+                "env": [f"{key}={value}" for key, value in variables.items()], "cwd": "/",
+                "noNewPrivileges": True,
                 "capabilities": {kind: list(capabilities) for kind in
                                  ("bounding", "effective", "permitted")},
             },
@@ -99,7 +100,7 @@ class Sandbox:
         until(f"the line {text}", lambda: any(text in line for line in self.lines()))
 
     def until_serving(self):
-        until("serving", lambda: any(event["to"] == "serving" for event in self.events("phase_changed")))
+        until("serving", lambda: "serving" in self.phases())
 
     def events(self, name):
         # The last line may not be whole yet.
@@ -115,9 +116,8 @@ class Sandbox:
 
     def kill(self, number):
         """As a runtime does it: from outside of the container."""
-        subprocess.run([*self.runsc, "kill", self.name, signal.Signals(number).name[3:]
-                        if number < signal.SIGRTMIN else str(int(number))],
-                       check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT)
+        subprocess.run([*self.runsc, "kill", self.name, signal.Signals(number).name], check=True,
+                       stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT)
 
     def inside(self, *command):
         """Runs a command there: its exit code and what it printed."""

@@ -14,7 +14,7 @@ HOST = len(os.sched_getaffinity(0))
 MIB = 1024 * 1024
 # What Go says for "no limit".
 UNLIMITED = 2**63 - 1
-# Below that a JVM takes no notice of MaxRAMPercentage, and goes by its MinRAMPercentage, which is 50.
+# Below that a JVM goes by its MinRAMPercentage, which is 50, and not by its MaxRAMPercentage.
 SMALL_FOR_JAVA = 250 * MIB
 
 
@@ -52,8 +52,8 @@ def heap_of_go(limit):
 class Runtime:
     name: str
     command: tuple
-    # Rows of the table: a variable, the fact that it decides, of which limit. Those of profiles that have
-    # to be asked for come second. A dash is for a runtime that knows by itself.
+    # Rows of the table: a variable, the fact that it decides, and of which limit. A dash is for what
+    # is left to the runtime. Those of the profiles that have to be asked for come second.
     rows: tuple
     opt_in_rows: tuple = ()
     # Takes the limit, the facts with castoff and those without, and what castoff has exported.
@@ -168,11 +168,11 @@ def build(work):
     run("javac", "-d", work, PROGRAMS / "Size.java")
     run("gcc", "-O1", "-Wall", "-fopenmp", "-o", work / "size", PROGRAMS / "size.c")
 
+    rows_of_go = (("GOMAXPROCS", "GOMAXPROCS", "cpus"), ("GOMEMLIMIT", "SetMemoryLimit", "memory"))
+    python313 = os.environ.get("PYTHON313", "")
     found = [
-        Runtime("Go 1.19", (work / "go-old",),
-                (("GOMAXPROCS", "GOMAXPROCS", "cpus"), ("GOMEMLIMIT", "SetMemoryLimit", "memory")), check=old_go),
-        Runtime("Go 1.25", (work / "go-new",),
-                (("GOMAXPROCS", "GOMAXPROCS", "cpus"), ("GOMEMLIMIT", "SetMemoryLimit", "memory")), check=new_go),
+        Runtime("Go 1.19", (work / "go-old",), rows_of_go, check=old_go),
+        Runtime("Go 1.25", (work / "go-new",), rows_of_go, check=new_go),
         Runtime("OpenJDK 17", ("java", "-cp", work, "Size"),
                 (("-", "availableProcessors", "cpus"), ("-", "maxMemory", "memory")),
                 (("JAVA_TOOL_OPTIONS", "maxMemory", "memory"),), java, larger_java),
@@ -182,10 +182,10 @@ def build(work):
         Runtime("CPython 3.11", ("/usr/bin/python3", PROGRAMS / "size.py"),
                 (("PYTHON_CPU_COUNT", "cpu_count", "cpus"),), check=untouched),
         Runtime("gunicorn, uvicorn", ("/usr/bin/python3", PROGRAMS / "workers.py"), (),
-                (("WEB_CONCURRENCY", "gunicorn", "memory"), ("WEB_CONCURRENCY", "uvicorn", "memory")), untouched,
-                as_many_workers("gunicorn", "uvicorn")),
-        Runtime("Ruby, Puma", ("/usr/bin/ruby", PROGRAMS / "size.rb"), (("-", "nprocessors", "cpus"),),
-                (("WEB_CONCURRENCY", "puma_workers", "memory"),), untouched,
+                (("WEB_CONCURRENCY", "gunicorn", "memory"), ("WEB_CONCURRENCY", "uvicorn", "memory")),
+                untouched, as_many_workers("gunicorn", "uvicorn")),
+        Runtime("Ruby, Puma", ("/usr/bin/ruby", PROGRAMS / "size.rb"),
+                (("-", "nprocessors", "cpus"),), (("WEB_CONCURRENCY", "puma_workers", "memory"),), untouched,
                 as_many_workers("puma_workers")),
         Runtime("Erlang", ("/usr/bin/erl", "-noshell", "-eval",
                            'io:format("schedulers_online ~p~n",'
@@ -198,10 +198,10 @@ def build(work):
                 (("OMP_NUM_THREADS", "nproc", "cpus"),), check=nproc),
     ]
     missing = []
-    newer = os.environ.get("PYTHON313", "")
-    if newer:
-        found.insert(5, Runtime("CPython 3.13", (newer, PROGRAMS / "size.py"),
-                                (("PYTHON_CPU_COUNT", "process_cpu_count", "cpus"),), check=new_python))
+    if python313:
+        found.insert(5, Runtime("CPython 3.13", (python313, PROGRAMS / "size.py"),
+                                (("PYTHON_CPU_COUNT", "process_cpu_count", "cpus"),),
+                                check=new_python))
     else:
         missing.append("CPython 3.13: there is no python3.13 in PATH")
     return found, missing

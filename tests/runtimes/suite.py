@@ -186,7 +186,7 @@ def new_go_is_seen(machine, runtimes):
 
 
 def no_executable_is_too_odd(machine, runtimes):
-    """A script that hides the program, a broken ELF, a loop of #!: it starts, or fails as it would."""
+    """A script that hides the program, broken ELF, a loop of #!: all end as they would."""
     work = Path(runtimes["Go 1.25"].command[0]).parent
     script = work / "hides"
     script.write_text(f'#!/bin/sh\n"{runtimes["Go 1.25"].command[0]}"\n')
@@ -261,7 +261,6 @@ def main(castoff, work, chosen):
             failed += bool(wrong)
             print(f"{'FAILED ' if wrong else 'ok     '} {words}: {'; '.join(wrong) or told}",
                   flush=True)
-    # A row says only of the kind of limit that it depends on, so each of these once.
     print("\n| limit | variable | value | runtime: fact | with castoff | without |")
     print("| --- | --- | --- | --- | --- | --- |")
     for fact, limit, variable, value, seen, bare in dict.fromkeys(table):
