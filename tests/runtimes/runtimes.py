@@ -158,7 +158,7 @@ def build(work):
     toolchain.chmod(0o755)
     for tool in toolchain.parent.parent.glob("pkg/tool/*/*"):
         tool.chmod(0o755)
-    for name, go, version in (("go-old", "/usr/bin/go", "1.19"), ("go-new", toolchain, "1.25")):
+    for name, go, version in (("go-old", "/usr/bin/go", "1.19"), ("go-new", toolchain, "1.26")):
         module = work / f"{name}.d"
         module.mkdir(exist_ok=True)
         # Of this line a newer Go makes out whether to look at cgroups at all.
@@ -172,7 +172,7 @@ def build(work):
     python313 = os.environ.get("PYTHON313", "")
     found = [
         Runtime("Go 1.19", (work / "go-old",), rows_of_go, check=old_go),
-        Runtime("Go 1.25", (work / "go-new",), rows_of_go, check=new_go),
+        Runtime("Go 1.26", (work / "go-new",), rows_of_go, check=new_go),
         Runtime("OpenJDK 17", ("java", "-cp", work, "Size"),
                 (("-", "availableProcessors", "cpus"), ("-", "maxMemory", "memory")),
                 (("JAVA_TOOL_OPTIONS", "maxMemory", "memory"),), java, larger_java),
@@ -185,7 +185,8 @@ def build(work):
                 (("WEB_CONCURRENCY", "gunicorn", "memory"), ("WEB_CONCURRENCY", "uvicorn", "memory")),
                 untouched, as_many_workers("gunicorn", "uvicorn")),
         Runtime("Ruby, Puma", ("/usr/bin/ruby", PROGRAMS / "size.rb"),
-                (("-", "nprocessors", "cpus"),), (("WEB_CONCURRENCY", "puma_workers", "memory"),), untouched,
+                (("-", "nprocessors", "cpus"),),
+                (("WEB_CONCURRENCY", "puma_workers", "memory"),), untouched,
                 as_many_workers("puma_workers")),
         Runtime("Erlang", ("/usr/bin/erl", "-noshell", "-eval",
                            'io:format("schedulers_online ~p~n",'
