@@ -60,11 +60,11 @@ pub(crate) struct Config {
     pub(crate) hooks: Hooks,
     pub(crate) restart: RestartRules,
     /// Whom the child runs as; `None`: as castoff.
-    pub(crate) user: Option<UserSpec>,
+    pub(crate) user: Option<Named<UserSpec>>,
     /// The child's working directory; `None`: castoff's.
-    pub(crate) workdir: Option<PathBuf>,
-    /// Their files become variables of the child.
-    pub(crate) env_dirs: Vec<PathBuf>,
+    pub(crate) workdir: Option<Named<PathBuf>>,
+    /// Their files become variables of the child; `None`: there are none.
+    pub(crate) env_dirs: Option<Named<Vec<PathBuf>>>,
     pub(crate) listen: Listen,
     /// The setting that says so, with its value, for errors.
     pub(crate) listen_name: String,
@@ -95,6 +95,14 @@ impl Config {
         let is_told = |target: &Target| matches!(target, Target::Notify | Target::Watchdog(_));
         self.checks.iter().any(|check| is_told(&check.target))
     }
+}
+
+/// A value that only the start can tell to be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named<T> {
+    pub(crate) value: T,
+    /// The setting that says so, with its value, for errors.
+    pub(crate) name: String,
 }
 
 /// Commands that accompany the child. None is empty, and no word holds a NUL.
@@ -217,9 +225,11 @@ fn assemble(settings: Settings, derived: Derived, line: CommandLine) -> Config {
             timeout: settings.hook_timeout.value.0,
         },
         restart: derived.restart,
-        user: settings.user.value.0,
-        workdir: settings.workdir.value.0,
-        env_dirs: settings.env_dir.value.0,
+        user: settings.user.named(Key::User, |user| user.0),
+        workdir: settings.workdir.named(Key::Workdir, |path| path.0),
+        env_dirs: settings
+            .env_dir
+            .named(Key::EnvDir, |paths| Some(paths.0).filter(|paths| !paths.is_empty())),
         checks: derived.checks,
         wait_timeout: settings.wait_timeout.value.0,
         listen_name,

@@ -3,6 +3,7 @@
 //! Everything that can fail is done before the child is started; whatever fails
 //! there ends castoff with 125 and one word about it. Afterwards nothing does.
 
+mod identity;
 mod notify;
 
 use std::ffi::{CString, OsString};
@@ -10,6 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -26,21 +28,24 @@ use crate::policy::checks::{Level, Target};
 use crate::policy::exit::CASTOFF_FAILED;
 use crate::policy::hooks::HookRules;
 use crate::policy::lifecycle::{Lifecycle, Rules, WaitRules};
+use crate::policy::limits::Limits;
 use crate::policy::runtime_env;
 use crate::policy::signal::Signal;
 use crate::policy::status::{Status, Usage};
 use crate::policy::statusz::About;
 use crate::policy::stop_plan::StopScope;
 use crate::policy::timeline::{Request, timeline};
+use crate::policy::user::Stranger;
 use crate::probe;
 use crate::supervisor::{
-    Accepted, Checks, Commands, Launcher, Parts, Setting, Supervisor, Traffic,
+    Accepted, Checks, Commands, Environment, Launcher, Parts, Setting, Supervisor, Traffic,
 };
 use crate::system::cgroup::{self, Detected, Groups, Roots};
 use crate::system::child;
+use crate::system::oom_score::OomScore;
 use crate::system::signals::Signals;
 use crate::system::terminal::Terminal;
-use crate::system::{descriptors, entry, environment, subreaper, tree};
+use crate::system::{descriptors, entry, env_dir, oom_score, subreaper, tree};
 
 /// How long the loop rests after a panic; the endpoints go on meanwhile.
 const AFTER_PANIC_DELAY: Duration = Duration::from_millis(10);
@@ -98,22 +103,36 @@ enum Failure {
     Signals(io::Error),
     #[error("cannot listen to the child: {0}")]
     Notify(io::Error),
+    #[error("cannot use {0}: {1}")]
+    User(String, Stranger),
+    #[error("cannot use {0}: {1}")]
+    Workdir(String, io::Error),
+    #[error("cannot use {0}: {1}")]
+    EnvDir(String, env_dir::Failure),
 }
 
 /// Gets everything ready, starts the child and supervises it.
 fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let started_at = Instant::now();
     log::init(filter(config.log_level));
+    let switch = identity::switch(config)?;
+    let directory = identity::directory(config)?;
     let ready = prepare(config)?;
-    let mut announced = announce(config, &ready);
+    let user = identity::prepare(switch.as_ref());
+    let mut environment = Environment::new(directories(config), switch);
+    let exports = announce(config, &ready, &mut environment)?;
     let notify = {
         let _context = ready.runtime.enter();
-        notify::open(config, &mut announced.environment).map_err(Failure::Notify)?
+        let uid = user.as_ref().map(|user| user.uid);
+        notify::open(config, uid, &mut environment).map_err(Failure::Notify)?
     };
-    let about = about(config, announced.exports, started_at);
+    let about = about(config, exports, started_at);
     let launcher = Launcher {
         command: c_strings(&config.command),
-        environment: announced.environment,
+        environment,
+        user,
+        directory,
+        oom_score: protect(config, &ready.detected.limits),
         mask,
         dispositions: ready.signals.inherited_dispositions().to_vec(),
         terminal: Terminal::controlling(),
@@ -258,15 +277,16 @@ fn prepare(config: &Config) -> Result<Ready, Failure> {
     Ok(Ready { is_subreaper, detected, listener, address, runtime, signals })
 }
 
-/// What the child is given besides its arguments.
-struct Announced {
-    environment: Vec<CString>,
-    /// The variables of it that are castoff's.
-    exports: Vec<&'static str>,
-}
-
-/// Logs what castoff is about to do, and returns what the child gets.
-fn announce(config: &Config, ready: &Ready) -> Announced {
+/// Logs what castoff is about to do, and gives the child its variables; returns
+/// the names of those that are castoff's.
+///
+/// # Errors
+/// A directory of variables cannot be used.
+fn announce(
+    config: &Config,
+    ready: &Ready,
+    environment: &mut Environment,
+) -> Result<Vec<&'static str>, Failure> {
     events::castoff_started(&events::Start {
         pid: std::process::id().cast_signed(),
         is_pid1: subreaper::is_pid_1(),
@@ -280,14 +300,30 @@ fn announce(config: &Config, ready: &Ready) -> Announced {
         events::limits_warning(warning);
     }
     events::limits_detected(&ready.detected.limits);
-    let (mut environment, mut exports) = (environment::inherited(), Vec::new());
-    let is_set = |name: &str| std::env::var_os(name).is_some();
-    for export in runtime_env::exports(&ready.detected.limits, &config.sizing, is_set) {
-        events::env_exported(export.name, &export.value, &export.why);
-        environment.push(child::c_string(format!("{}={}", export.name, export.value).as_ref()));
-        exports.push(export.name);
+    if let Some(directories) = &config.env_dirs {
+        let failure = |error| Failure::EnvDir(directories.name.clone(), error);
+        environment.read_files().map_err(failure)?;
     }
-    Announced { environment, exports }
+    let is_set = |name: &str| environment.value(name).is_some();
+    let exports = runtime_env::exports(&ready.detected.limits, &config.sizing, is_set);
+    let mut names = Vec::new();
+    for export in exports {
+        events::env_exported(export.name, &export.value, &export.why);
+        environment.export(export.name, export.value.to_string());
+        names.push(export.name);
+    }
+    Ok(names)
+}
+
+fn directories(config: &Config) -> Vec<PathBuf> {
+    config.env_dirs.as_ref().map(|directories| directories.value.clone()).unwrap_or_default()
+}
+
+/// Lets the OOM killer come to castoff last.
+fn protect(config: &Config, limits: &Limits) -> Option<OomScore> {
+    let limit = limits.memory_bytes.as_ref().map(|limit| limit.value);
+    let protected = oom_score::protect(&config.proc_root, limit);
+    protected.inspect(|score| events::oom_score_adjusted(score.own, score.started))
 }
 
 /// Runs the loop to its end. A panic in it is a bug, and logged as one, but no

@@ -5,6 +5,7 @@
 //! child was started is logged and the loop goes on. Only `run` calls it.
 
 mod checks;
+mod environment;
 mod hooks;
 mod launcher;
 mod main_process;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 
 pub(crate) use checks::Checks;
 use checks::Heard;
+pub(crate) use environment::{Environment, Switch};
 pub(crate) use hooks::Commands;
 use hooks::Hooks;
 pub(crate) use launcher::Launcher;
@@ -37,7 +39,7 @@ use crate::policy::lifecycle::{Action, Cause, Event, Lifecycle, Outcome, PhaseCh
 use crate::policy::signal::{Rewrite, Signal};
 use crate::policy::status::{PhaseName, Status};
 use crate::system::signals::{Received, Signals};
-use crate::system::{Pid, terminal, tree};
+use crate::system::{Pid, kill, terminal, tree};
 
 /// How many survivors a log line has room for, whatever their names.
 const SURVIVORS_LISTED: usize = 32;
@@ -304,6 +306,7 @@ impl Supervisor {
     }
 
     fn start_child(&mut self) {
+        self.launcher.refresh();
         let name = self.launcher.name();
         let childs_end = self.notify.prepare().unwrap_or_else(|error| {
             // It will never be ready, which its check says.
@@ -330,6 +333,11 @@ impl Supervisor {
     }
 
     fn child_has_started(&mut self, child: Pid) {
+        if self.launcher.user.is_some()
+            && let Err(error) = kill::may_signal(child)
+        {
+            events::child_out_of_reach(child.as_raw(), error.desc());
+        }
         let is_restart = self.child.replace(child).is_some();
         self.main = None;
         self.has_handed_over = false;

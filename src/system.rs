@@ -9,10 +9,12 @@ pub(crate) mod cgroup;
 pub(crate) mod child;
 pub(crate) mod descriptors;
 pub(crate) mod entry;
+pub(crate) mod env_dir;
 pub(crate) mod environment;
 pub(crate) mod kill;
 pub(crate) mod notification;
 pub(crate) mod notify;
+pub(crate) mod oom_score;
 pub(crate) mod output;
 pub(crate) mod reaper;
 pub(crate) mod signals;
@@ -21,6 +23,7 @@ pub(crate) mod stderr;
 pub(crate) mod subreaper;
 pub(crate) mod terminal;
 pub(crate) mod tree;
+pub(crate) mod users;
 
 /// The kernel's own names for a process and an error, as the functions below
 /// take and give them.

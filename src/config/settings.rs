@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Named;
 use super::check::CheckTable;
 use super::error::ConfigError;
 use super::options::{Key, SETTINGS, Setting};
@@ -150,6 +151,14 @@ impl<T> Sourced<T> {
     /// For errors: the setting as the user wrote it, with the duration it holds.
     fn given(&self, key: Key, duration: Duration) -> String {
         self.origin.given(Setting::of(key), &duration_text(duration))
+    }
+}
+
+impl<T: Value> Sourced<T> {
+    /// What the value holds, if anything, with the setting as the user wrote it.
+    pub(super) fn named<U>(self, key: Key, take: impl FnOnce(T) -> Option<U>) -> Option<Named<U>> {
+        let name = self.origin.given(Setting::of(key), &self.value.to_toml());
+        take(self.value).map(|value| Named { value, name })
     }
 }
 

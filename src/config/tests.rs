@@ -89,7 +89,7 @@ fn without_anything_the_defaults_hold() {
             },
             user: None,
             workdir: None,
-            env_dirs: Vec::new(),
+            env_dirs: None,
             listen: Listen::Default,
             listen_name: "CASTOFF_HEALTH_LISTEN=\":9911\" (default)".to_owned(),
             sizing: Sizing {

@@ -5,9 +5,10 @@
 //! has a bug. Messages are fixed phrases; what varies is a field, and a fact
 //! that is not known is a field that is not there. Nothing here decides.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::panic::PanicHookInfo;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -15,6 +16,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Level, enabled, info, warn};
 
 use super::line::Line;
+use crate::policy::env_dir::Refusal;
 use crate::policy::exit::ExitReason;
 use crate::policy::limits::{Limit, Limits};
 use crate::policy::signal::Signal;
@@ -78,6 +80,48 @@ pub(crate) fn limits_warning(cause: impl Display) {
 /// comes from.
 pub(crate) fn env_exported(name: &str, value: impl Display, why: impl Display) {
     info!(event = "env_exported", name, %value, %why, "variable exported");
+}
+
+/// A directory whose files are variables of the child: how many there are. No
+/// value is told, here or anywhere.
+pub(crate) fn env_dir_read(directory: &Path, count: usize) {
+    info!(event = "env_dir_read", directory = %directory.display(), count, "variables read");
+}
+
+/// Files of such a directory that become no variable, of which those are told that
+/// fit into a line.
+pub(crate) fn env_dir_skipped(directory: &Path, refused: &[(OsString, Refusal)]) {
+    let entry = |(name, cause): &(OsString, Refusal)| {
+        let file = Value::from(shortened(&name.to_string_lossy()));
+        format!(r#"{{"file":{file},"cause":"{cause}"}}"#)
+    };
+    let list = list_of(refused.iter().map(entry));
+    warn!(
+        event = "env_dir_skipped",
+        directory = %directory.display(),
+        count = refused.len(),
+        list = list.as_bytes(),
+        "files are no variables"
+    );
+}
+
+/// Before a start of the child; it gets what was read before.
+pub(crate) fn env_dir_failed(cause: impl Display) {
+    warn!(event = "env_dir_failed", %cause, "variables not read anew");
+}
+
+/// What castoff has done lest the OOM killer takes it before the child: its own
+/// `oom_score_adj`, and that of everything it starts. A line rather than an event
+/// of tracing, which has none below info in a release.
+pub(crate) fn oom_score_adjusted(own: i32, started: i32) {
+    if Level::DEBUG <= LevelFilter::current() {
+        super::write(&Line::new(SystemTime::now(), Level::DEBUG, |line| {
+            line.text("msg", "oom_score_adj changed");
+            line.text("event", "oom_score_adjusted");
+            line.value("own", own);
+            line.value("started", started);
+        }));
+    }
 }
 
 /// What a check says.
@@ -222,6 +266,12 @@ pub(crate) fn parent_death_signal_failed(signal: Signal, cause: impl Display) {
 /// `command` is argv[0] only: arguments may hold secrets.
 pub(crate) fn child_started(child_pid: i32, command: &OsStr) {
     info!(event = "child_started", child_pid, command = %command.display(), "child started");
+}
+
+/// castoff may not signal the child, and so cannot stop it: it is another user, and
+/// castoff has no CAP_KILL.
+pub(crate) fn child_out_of_reach(child_pid: i32, cause: impl Display) {
+    warn!(event = "child_out_of_reach", child_pid, %cause, "child cannot be signalled");
 }
 
 /// A restart could not start the program.

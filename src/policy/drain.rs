@@ -66,6 +66,10 @@ impl Drain {
         }
     }
 
+    pub(crate) fn plan(&self) -> DrainPlan {
+        self.plan
+    }
+
     /// When something is to be done: a look, or the end.
     pub(crate) fn due_at(&self) -> Instant {
         self.look_due_at.map_or_else(|| self.max_until(), |at| at.min(self.max_until()))

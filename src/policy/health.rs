@@ -6,7 +6,7 @@
 //! outcomes only: the reason of a failure goes to the log, never to a client.
 
 use super::checks::{self, CheckReport};
-use super::status::Status;
+use super::status::{PhaseName, Status};
 
 /// What a probe is told. `body` is never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +80,9 @@ fn checks(level: Level, status: &Status) -> Vec<Check<'_>> {
             // A child that drains may take traffic on purpose, so readiness is
             // never derived from the phase; the phase only names the culprit.
             let child = status.takes_traffic || status.child_is_up;
-            let stop = status.takes_traffic || status.stop_requested_at.is_none();
+            let is_stopping = matches!(status.phase, PhaseName::Draining | PhaseName::Stopping);
+            let is_asked_to_stop = status.stop_requested_at.is_some() || is_stopping;
+            let stop = status.takes_traffic || !is_asked_to_stop;
             // A child that has been ready, is up and was not asked to stop takes
             // no traffic only because it is getting ready again.
             let started = status.takes_traffic || (status.was_ready && !(child && stop));
@@ -204,7 +206,7 @@ fn decode(text: &str) -> Option<String> {
 #[cfg(test)]
 pub(crate) fn serving() -> Status {
     Status {
-        phase: super::status::PhaseName::Serving,
+        phase: PhaseName::Serving,
         takes_traffic: true,
         was_ready: true,
         child_is_up: true,

@@ -6,28 +6,30 @@
 //!
 //! ```text
 //! starting -> serving   : child_ready
-//! starting -> draining  : stop_requested           never ready, but a pre-stop hook is to run
-//! starting -> stopping  : stop_requested           never ready: nothing to drain
+//! starting -> draining  : stop_requested | restart_requested    never ready, but a pre-stop hook is to run
+//! starting -> stopping  : stop_requested | restart_requested    never ready: nothing to drain
 //! starting -> sweeping  : child_exited | start_failed | pre_start_failed | wait_timed_out
 //! starting -> sweeping  : stop_requested           no child yet, or no longer
 //! starting -> exited    : child_exited | start_failed | pre_start_failed | wait_timed_out
 //! starting -> exited    : stop_requested           nobody is left
-//! serving  -> draining  : stop_requested
-//! serving  -> stopping  : stop_requested           no drain is configured
+//! serving  -> draining  : stop_requested | restart_requested
+//! serving  -> stopping  : stop_requested | restart_requested    no drain is configured
 //! serving  -> sweeping  : child_exited
 //! serving  -> starting  : child_exited             it is to be restarted
 //! serving  -> exited    : child_exited
 //! draining -> stopping  : drain_delay | drain_quiet | drain_max | pre_stop_finished | second_signal
 //! draining -> sweeping  : child_exited
+//! draining -> starting  : child_exited             a restart was asked for
 //! draining -> exited    : child_exited
 //! stopping -> killing   : deadline | third_signal
 //! stopping -> sweeping  : child_exited
+//! stopping -> starting  : child_exited             a restart was asked for
 //! stopping -> exited    : child_exited
 //! sweeping -> killing   : deadline | third_signal
 //! sweeping -> killing   : post_stop_finished       the hook has left somebody behind
 //! sweeping -> starting  : tree_gone                the child is to be restarted
 //! sweeping -> exited    : tree_gone | post_stop_finished
-//! killing  -> starting  : tree_gone | gave_up
+//! killing  -> starting  : child_exited | tree_gone | gave_up
 //! killing  -> sweeping  : child_exited | tree_gone    the post-stop hook runs
 //! killing  -> exited    : child_exited | tree_gone | gave_up
 //! ```
@@ -116,6 +118,8 @@ pub(crate) struct Lifecycle {
     phase: Phase,
     entered_at: Instant,
     stop: Option<StopRequest>,
+    /// The child is stopped to be started again: since when.
+    renewal: Option<Instant>,
     was_ready: bool,
     child: Child,
     hook: Option<RunningHook>,
@@ -142,6 +146,7 @@ impl Lifecycle {
             phase: Phase::Preparing,
             entered_at: now,
             stop: None,
+            renewal: None,
             was_ready: false,
             child: Child::default(),
             hook: None,
@@ -184,11 +189,13 @@ impl Lifecycle {
                 self.failure = None;
                 self.was_hang_sent = false;
                 self.were_survivors_listed = false;
+                self.late = None;
                 Outcome::default()
             }
             Event::StartFailed(code) => self.start_failed(code, now),
             Event::ChildReady => self.child_ready(now),
             Event::StopRequested(signal) => self.stop_requested(signal, now),
+            Event::RestartRequested(signal) => self.restart_requested(signal, now),
             Event::DeadlineReached => self.deadline_reached(now),
             Event::ChildStopped { by, has_job_control } => {
                 self.child.is_stopped = true;
@@ -283,9 +290,19 @@ impl Lifecycle {
         self.stop.map(|stop| stop.at)
     }
 
-    /// When whoever is left by then is killed, once a stop was asked for.
+    /// Whether the child is being stopped only to be started again.
+    pub(crate) fn is_renewing(&self) -> bool {
+        self.renewal.is_some()
+    }
+
+    /// When whoever is left by then is killed, once the child is to stop.
     pub(crate) fn kill_at(&self) -> Option<Instant> {
-        self.stop.map(|stop| self.rules.stop_plan.deadline(stop.at))
+        self.asked_at().map(|at| self.rules.stop_plan.deadline(at))
+    }
+
+    /// Since when the child is to stop, for good or to be started again.
+    fn asked_at(&self) -> Option<Instant> {
+        self.stop.map(|stop| stop.at).or(self.renewal)
     }
 
     /// Whether the hook that runs has been sent SIGKILL for its time.

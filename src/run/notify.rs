@@ -4,7 +4,7 @@
 //! Nothing of it is made unless a setting asks for it: then the child finds the
 //! variables that castoff was given.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -15,16 +15,20 @@ use crate::config::Config;
 use crate::log::events;
 use crate::policy::checks::Target;
 use crate::policy::notify::{Forwarding, child_variables, outer_watchdog};
-use crate::supervisor::Notify;
+use crate::supervisor::{Environment, Notify};
 use crate::system::notify::{Access, CANDIDATES, Forwarder, NotifySocket};
-use crate::system::{descriptors, environment, subreaper};
+use crate::system::{descriptors, subreaper};
 
-/// Opens what the settings ask for, and gives the child its variables. Needs the
-/// context of a runtime.
+/// Opens what the settings ask for, and gives the child its variables; `user` is
+/// the one that it becomes, if it does. Needs the context of a runtime.
 ///
 /// # Errors
 /// The socket cannot be opened, or the child can have no descriptor of that number.
-pub(super) fn open(config: &Config, environment: &mut Vec<CString>) -> io::Result<Notify> {
+pub(super) fn open(
+    config: &Config,
+    user: Option<u32>,
+    environment: &mut Environment,
+) -> io::Result<Notify> {
     let mut targets = config.checks.iter().map(|check| &check.target);
     let watchdog = targets.clone().find_map(|target| match target {
         Target::Watchdog(interval) => Some(*interval),
@@ -45,11 +49,11 @@ pub(super) fn open(config: &Config, environment: &mut Vec<CString>) -> io::Resul
     if !config.gives_notify_socket() {
         return Ok(Notify::new(None, descriptor, None, None, proc_root));
     }
-    let socket = NotifySocket::open(&CANDIDATES.map(Path::new), access())?;
+    let socket = NotifySocket::open(&CANDIDATES.map(Path::new), access(user))?;
     let outer = outer();
     let outer_interval = outer.as_ref().and_then(|(_, interval)| *interval);
     for (name, value) in child_variables(socket.address(), watchdog, outer_interval) {
-        environment::replace(environment, name, value.as_deref());
+        environment.replace(name, value);
     }
     let outer = outer.map(|(forwarder, interval)| {
         let main_pid = (!subreaper::is_pid_1()).then(|| std::process::id().cast_signed());
@@ -60,8 +64,12 @@ pub(super) fn open(config: &Config, environment: &mut Vec<CString>) -> io::Resul
 
 /// A child of root's may become another user, as those of many images do. Who is
 /// believed does not depend on it.
-fn access() -> Access {
-    if subreaper::is_root() { Access::Everybody } else { Access::OwnUser }
+fn access(user: Option<u32>) -> Access {
+    match user {
+        Some(uid) => Access::User(uid),
+        None if subreaper::is_root() => Access::Everybody,
+        None => Access::OwnUser,
+    }
 }
 
 /// The supervisor above castoff, and how often it wants a ping.

@@ -7,17 +7,26 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
+use super::environment::Environment;
+use crate::log::events;
 use crate::policy::exit::{CASTOFF_FAILED, NOT_EXECUTABLE, NOT_FOUND};
 use crate::policy::signal::Signal;
+use crate::policy::user::Credentials;
 use crate::system::Pid;
 use crate::system::child::{self, Launch, SpawnError, Stdio};
+use crate::system::oom_score::OomScore;
 use crate::system::output::{self, Output};
 use crate::system::terminal::Terminal;
 
 /// What every process that castoff starts gets.
 pub(crate) struct Launcher {
     pub(crate) command: Vec<CString>,
-    pub(crate) environment: Vec<CString>,
+    pub(crate) environment: Environment,
+    /// Whom the child runs as; `None`: as castoff, like everybody else.
+    pub(crate) user: Option<Credentials>,
+    /// Where everybody starts; `None`: where castoff was started.
+    pub(crate) directory: Option<CString>,
+    pub(crate) oom_score: Option<OomScore>,
     /// The signal mask that castoff was started with.
     pub(crate) mask: u64,
     /// Signals whose disposition castoff has changed, and whether each had been
@@ -32,6 +41,14 @@ impl Launcher {
         name(&self.command)
     }
 
+    /// Reads anew what may have changed since the last start of the child. What
+    /// cannot be read stays as it was: by now castoff goes on.
+    pub(super) fn refresh(&mut self) {
+        if let Err(error) = self.environment.read_files() {
+            events::env_dir_failed(error);
+        }
+    }
+
     /// Starts the child with those descriptors; `before` is the one that had the
     /// terminal, if any.
     pub(super) fn start_child(
@@ -41,8 +58,13 @@ impl Launcher {
     ) -> Result<Pid, SpawnError> {
         self.release_terminal(before);
         let foreground = self.terminal.as_ref().filter(|terminal| terminal.has_foreground());
-        let started =
-            child::spawn(&Launch { descriptors, ..self.launch(&self.command, foreground, None) });
+        let environment = self.environment.of_child();
+        let started = child::spawn(&Launch {
+            descriptors,
+            user: self.user.as_ref(),
+            terminal: foreground,
+            ..self.launch(&self.command, &environment)
+        });
         if started.is_err() {
             // The child's half may have taken it before it failed.
             foreground.inspect(|terminal| terminal.restore());
@@ -55,7 +77,9 @@ impl Launcher {
         let input = output::no_input().map_err(CommandError::Pipe)?;
         let (output, write_end) = output::pipe().map_err(CommandError::Pipe)?;
         let stdio = Stdio { input: input.as_fd(), output: write_end.as_fd() };
-        let hook = child::spawn(&self.launch(command, None, Some(stdio)));
+        let environment = self.environment.of_commands();
+        let hook =
+            child::spawn(&Launch { stdio: Some(stdio), ..self.launch(command, &environment) });
         hook.map(|hook| (hook, output)).map_err(CommandError::Spawn)
     }
 
@@ -66,20 +90,18 @@ impl Launcher {
         }
     }
 
-    fn launch<'a>(
-        &'a self,
-        command: &'a [CString],
-        terminal: Option<&'a Terminal>,
-        stdio: Option<Stdio<'a>>,
-    ) -> Launch<'a> {
+    fn launch<'a>(&'a self, command: &'a [CString], environment: &'a [CString]) -> Launch<'a> {
         Launch {
             command,
-            environment: &self.environment,
+            environment,
             mask: self.mask,
             dispositions: &self.dispositions,
-            terminal,
-            stdio,
+            terminal: None,
+            stdio: None,
             descriptors: &[],
+            user: None,
+            directory: self.directory.as_deref(),
+            oom_score: self.oom_score.as_ref(),
         }
     }
 }
@@ -114,7 +136,7 @@ pub(super) fn code(error: &SpawnError) -> u8 {
     match error {
         SpawnError::NotFound(_) => NOT_FOUND,
         SpawnError::NotExecutable(_) => NOT_EXECUTABLE,
-        SpawnError::Clone(_) => CASTOFF_FAILED,
+        SpawnError::Clone(_) | SpawnError::NotPrepared { .. } => CASTOFF_FAILED,
     }
 }
 

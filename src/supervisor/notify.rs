@@ -196,6 +196,9 @@ impl Supervisor {
         if child.is_none() {
             return;
         }
+        // The child stops, and castoff does not.
+        let is_stopping = message.is_stopping && !self.lifecycle.is_renewing();
+        let message = Message { is_stopping, ..message };
         self.notify.tell_outer(|outer| outer.said(&message));
         if let Some(news) = self.notify.notified.take(&message) {
             self.take_news(news, received.pid);
@@ -257,7 +260,7 @@ impl Supervisor {
     /// watchdog can.
     fn extend(&mut self, asked: Duration) {
         let now = Instant::now();
-        if self.lifecycle.stop_requested_at().is_some() {
+        if self.lifecycle.kill_at().is_some() {
             let left = self.lifecycle.kill_at().map(|at| at.saturating_duration_since(now));
             events::extension_capped(asked, left);
         } else if let Some(watchdog) = &mut self.notify.watchdog {

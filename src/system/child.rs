@@ -1,5 +1,6 @@
-//! Starts the child exactly as castoff was started, and the hooks, which differ
-//! in their standard descriptors only.
+//! Starts the child exactly as castoff was started but for what the settings say
+//! of its user and directory, and the hooks, which differ in their standard
+//! descriptors and stay castoff's user.
 //!
 //! Own code instead of `std::process`, which resets SIGPIPE, ignores signals
 //! 32 and 33 and knows no foreground group. Nothing here waits for a process.
@@ -13,9 +14,11 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::oom_score::OomScore;
 use super::signals::{set_mask, with_all_blocked};
 use super::terminal::Terminal;
 use crate::policy::signal::Signal;
+use crate::policy::user::Credentials;
 
 /// Where programs are looked for without a PATH: what container runtimes set.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,6 +43,11 @@ pub(crate) struct Launch<'a> {
     /// given there: from 3 on, each number once. As `stdio`, they need not stay
     /// open here.
     pub(crate) descriptors: &'a [(BorrowedFd<'a>, RawFd)],
+    /// Whom it becomes; `None`: it stays castoff's user.
+    pub(crate) user: Option<&'a Credentials>,
+    /// Where it starts, entered as that user; `None`: where castoff was started.
+    pub(crate) directory: Option<&'a CStr>,
+    pub(crate) oom_score: Option<&'a OomScore>,
 }
 
 /// What a process gets as its descriptors 0 to 2. They need not stay open here
@@ -64,6 +72,9 @@ pub(crate) enum SpawnError {
     /// It refused for another reason, or the descriptors were not to be had.
     #[error("{}", .0.error.desc())]
     NotExecutable(Refused),
+    /// It could not become what it was to be before the program.
+    #[error("cannot {step}: {}{}", .refused.error.desc(), step_hint(.refused.error))]
+    NotPrepared { step: String, refused: Refused },
 }
 
 /// A process that did not become the program.
@@ -79,7 +90,9 @@ impl SpawnError {
     pub(crate) fn pid(&self) -> Option<Pid> {
         match self {
             Self::Clone(_) => None,
-            Self::NotFound(refused) | Self::NotExecutable(refused) => Some(refused.pid),
+            Self::NotFound(refused)
+            | Self::NotExecutable(refused)
+            | Self::NotPrepared { refused, .. } => Some(refused.pid),
         }
     }
 }
@@ -89,6 +102,54 @@ fn clone_hint(error: Errno) -> &'static str {
         // man 2 fork
         Errno::EAGAIN => "\nhint: raise the limit of processes (pids.max, RLIMIT_NPROC)",
         _ => "",
+    }
+}
+
+fn step_hint(error: Errno) -> &'static str {
+    match error {
+        // man 2 setgroups
+        Errno::EPERM => {
+            "\nhint: castoff needs CAP_SETGID and CAP_SETUID, or to be started as that user"
+        }
+        _ => "",
+    }
+}
+
+/// What comes between the clone and the exec, and may fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    OomScore,
+    Redirect,
+    Groups,
+    Group,
+    User,
+    Directory,
+    Execute,
+}
+
+impl Step {
+    /// For "cannot ..."; `None`: it is the command that is to blame.
+    fn describe(self, launch: &Launch<'_>) -> Option<String> {
+        let become_user = |call| {
+            let user = launch.user?;
+            Some(format!("become user {}:{} ({call})", user.uid, user.gid))
+        };
+        match self {
+            Self::Redirect | Self::Execute => None,
+            Self::OomScore => Some("restore oom_score_adj".to_owned()),
+            Self::Groups => become_user("setgroups"),
+            Self::Group => become_user("setresgid"),
+            Self::User => become_user("setresuid"),
+            Self::Directory => {
+                let directory = launch.directory.map(CStr::to_string_lossy);
+                let user = launch.user.map(|user| format!(" as user {}:{}", user.uid, user.gid));
+                Some(format!(
+                    "enter CASTOFF_WORKDIR={:?}{}",
+                    directory.unwrap_or_default(),
+                    user.unwrap_or_default()
+                ))
+            }
+        }
     }
 }
 
@@ -120,8 +181,13 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
         dispositions: launch.dispositions,
         terminal: launch.terminal.map(|terminal| terminal.as_fd().as_raw_fd()),
         redirects: redirects.as_mut_slice(),
+        user: launch.user,
+        directory: launch.directory,
+        oom_score: launch.oom_score,
+        failed: Step::Execute,
         failure: 0,
     };
+    let is_dumpable = launch.user.is_some() && is_dumpable();
     // Not zeroed: that would touch, and keep, pages that nobody needs.
     let mut stack = Vec::<u8>::with_capacity(STACK_BYTES);
     // The stack grows down from its end.
@@ -137,14 +203,40 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
         // SAFETY: as above; `child_half` allocates nothing and takes no lock.
         unsafe { libc::clone(child_half, top.cast(), flags, argument) }
     });
+    if is_dumpable {
+        remain_dumpable();
+    }
     let pid = Pid::from_raw(Errno::result(pid).map_err(SpawnError::Clone)?);
     let refused = |error| Refused { error: Errno::from_raw(error), pid };
     // SAFETY: `half` lives; volatile, for the child has written it meanwhile.
-    match unsafe { ptr::read_volatile(&raw const half.failure) } {
+    let (failure, failed) = unsafe {
+        (ptr::read_volatile(&raw const half.failure), ptr::read_volatile(&raw const half.failed))
+    };
+    if failure != 0
+        && let Some(step) = failed.describe(launch)
+    {
+        return Err(SpawnError::NotPrepared { step, refused: refused(failure) });
+    }
+    match failure {
         0 => Ok(pid),
         error @ (libc::ENOENT | libc::ENOTDIR) => Err(SpawnError::NotFound(refused(error))),
         error => Err(SpawnError::NotExecutable(refused(error))),
     }
+}
+
+/// Whether others of castoff's user may look into castoff, as they may into any
+/// process (`man 2 PR_SET_DUMPABLE`).
+fn is_dumpable() -> bool {
+    // SAFETY: takes a number.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) == 1 }
+}
+
+/// The flag belongs to the memory, which the child's half shares: when that
+/// changes its user, castoff itself would be closed to everybody (kernel/cred.c,
+/// `commit_creds`), and with it what `kubectl exec` shows of it.
+fn remain_dumpable() {
+    // SAFETY: takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1 as libc::c_ulong) };
 }
 
 /// What is to become which number.
@@ -187,6 +279,10 @@ struct ChildHalf<'a> {
     terminal: Option<RawFd>,
     /// From which number to which.
     redirects: &'a mut [(RawFd, RawFd)],
+    user: Option<&'a Credentials>,
+    directory: Option<&'a CStr>,
+    oom_score: Option<&'a OomScore>,
+    failed: Step,
     failure: c_int,
 }
 
@@ -207,15 +303,66 @@ extern "C" fn child_half(argument: *mut c_void) -> c_int {
             libc::signal(signal.number(), handler);
         }
     }
-    let failure = match redirect(half.redirects) {
-        Ok(()) => execute(half),
-        Err(error) => error as c_int,
+    let (failed, failure) = match prepare(half) {
+        Ok(()) => (Step::Execute, execute(half)),
+        Err((step, error)) => (step, error as c_int),
     };
-    // SAFETY: a plain write to memory that castoff reads after this has ended.
-    unsafe { ptr::write_volatile(&raw mut half.failure, failure) };
+    // SAFETY: plain writes to memory that castoff reads after this has ended.
+    unsafe {
+        ptr::write_volatile(&raw mut half.failed, failed);
+        ptr::write_volatile(&raw mut half.failure, failure);
+    }
     // SAFETY: ends the child without castoff's exit handlers.
     unsafe { libc::_exit(127) }
 }
+
+/// Makes this process what the child is to be. As castoff's user first: only
+/// root may lower `oom_score_adj`. The directory comes last: what its user may
+/// not enter, the child is not to find itself in.
+fn prepare(half: &mut ChildHalf<'_>) -> Result<(), (Step, Errno)> {
+    if let Some(oom_score) = half.oom_score {
+        oom_score.write_own().map_err(|error| (Step::OomScore, error))?;
+    }
+    redirect(half.redirects).map_err(|error| (Step::Redirect, error))?;
+    if let Some(user) = half.user {
+        become_user(user)?;
+    }
+    if let Some(directory) = half.directory {
+        // SAFETY: a path that ends with NUL.
+        let entered = unsafe { libc::chdir(directory.as_ptr()) };
+        Errno::result(entered).map_err(|error| (Step::Directory, error))?;
+    }
+    Ok(())
+}
+
+/// The kernel's calls themselves: those of the C library make every thread of a
+/// process follow (`man 7 nptl`), and what they know of threads is castoff's.
+/// Groups first, which a user without privileges may not change. The kernel
+/// takes the capabilities away with the user (`man 7 capabilities`).
+fn become_user(user: &Credentials) -> Result<(), (Step, Errno)> {
+    let Credentials { uid, gid, groups, .. } = user;
+    // SAFETY: numbers, and an array of the length that is given.
+    unsafe {
+        Errno::result(libc::syscall(SYS_SETGROUPS, groups.len(), groups.as_ptr()))
+            .map_err(|error| (Step::Groups, error))?;
+        Errno::result(libc::syscall(SYS_SETRESGID, *gid, *gid, *gid))
+            .map_err(|error| (Step::Group, error))?;
+        Errno::result(libc::syscall(SYS_SETRESUID, *uid, *uid, *uid))
+            .map_err(|error| (Step::User, error))?;
+    }
+    Ok(())
+}
+
+// The oldest machines have calls for numbers of 16 bits besides.
+#[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
+use libc::{
+    SYS_setgroups as SYS_SETGROUPS, SYS_setresgid as SYS_SETRESGID, SYS_setresuid as SYS_SETRESUID,
+};
+#[cfg(any(target_arch = "x86", target_arch = "arm"))]
+use libc::{
+    SYS_setgroups32 as SYS_SETGROUPS, SYS_setresgid32 as SYS_SETRESGID,
+    SYS_setresuid32 as SYS_SETRESUID,
+};
 
 /// Makes each first one the second. By way of copies on numbers that are not
 /// wanted: it may be on one of those itself, to be overwritten too early, or on

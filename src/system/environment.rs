@@ -25,13 +25,14 @@ pub(crate) fn inherited() -> Vec<CString> {
 
 /// Gives a variable that value in place of every one that it has; `None`: it has
 /// none. What is not about the variable stays as it is.
-pub(crate) fn replace(environment: &mut Vec<CString>, name: &str, value: Option<&str>) {
+pub(crate) fn replace(environment: &mut Vec<CString>, name: &str, value: Option<&[u8]>) {
     let is_other = |entry: &CString| {
         let rest = entry.to_bytes().strip_prefix(name.as_bytes());
         rest.is_none_or(|rest| !rest.starts_with(b"="))
     };
     environment.retain(is_other);
-    environment.extend(value.and_then(|value| CString::new(format!("{name}={value}")).ok()));
+    let entry = value.and_then(|value| CString::new([name.as_bytes(), b"=", value].concat()).ok());
+    environment.extend(entry);
 }
 
 #[cfg(test)]
@@ -42,7 +43,7 @@ mod tests {
     fn a_variable_is_replaced_wherever_it_stands() {
         let entries = |texts: &[&CStr]| texts.iter().map(|text| (*text).into()).collect::<Vec<_>>();
         let mut environment = entries(&[c"A=1", c"AB=2", c"A", c"A=3", c"A="]);
-        replace(&mut environment, "A", Some("x=y"));
+        replace(&mut environment, "A", Some(b"x=y"));
         assert_eq!(environment, entries(&[c"AB=2", c"A", c"A=x=y"]));
         replace(&mut environment, "A", None);
         assert_eq!(environment, entries(&[c"AB=2", c"A"]));

@@ -28,6 +28,14 @@ pub(crate) fn signal_child(child: Pid, to_group: bool, signal: Signal) -> Result
     send(child, signal).map(|()| child)
 }
 
+/// # Errors
+/// castoff may not signal the child (`man 2 kill`: it has changed its user, and
+/// castoff has no CAP_KILL).
+pub(crate) fn may_signal(child: Pid) -> Result<(), Errno> {
+    // SAFETY: takes two numbers; 0 is no signal, and asks only.
+    Errno::result(unsafe { libc::kill(child.as_raw(), 0) }).map(drop)
+}
+
 /// Kills a process, which must not have been reaped, and the group that it was
 /// given and may have left.
 pub(crate) fn kill_with_group(leader: Pid) {

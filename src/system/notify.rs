@@ -18,10 +18,11 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 
 use nix::errno::Errno;
+use nix::fcntl::AtFlags;
 use nix::sys::socket::sockopt::PassCred;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{Uid, UnlinkatFlags, fchownat, unlinkat};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
@@ -45,6 +46,8 @@ const NAME: &str = "notify";
 pub(crate) enum Access {
     /// Processes of castoff's own user, and root.
     OwnUser,
+    /// Processes of this user, which the child becomes, and root.
+    User(u32),
     /// Everybody who knows the path: for a child that changes its user. Only
     /// descendants are believed either way.
     Everybody,
@@ -250,16 +253,28 @@ impl Home {
         let path = self.path.join(NAME);
         let text = path.to_str().filter(|text| text.starts_with('/'));
         let address = text.ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        let (for_directory, for_socket) = match access {
-            Access::OwnUser => (0o700, Mode::from_bits_truncate(0o600)),
-            // Passed through, not listed.
-            Access::Everybody => (0o711, Mode::from_bits_truncate(0o666)),
-        };
         // Not by their paths: nobody else can put a link into the directory, but
         // perhaps one in its place.
         let directory = self.directory()?;
         bind(socket.as_raw_fd(), &UnixAddr::new(&path)?)?;
-        fchmodat(&directory, NAME, for_socket, FchmodatFlags::FollowSymlink)?;
+        let change = |mode| fchmodat(&directory, NAME, mode, FchmodatFlags::FollowSymlink);
+        let give = |uid: u32| {
+            let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+            fchownat(&directory, NAME, Some(Uid::from_raw(uid)), None, flags)
+        };
+        let for_owner = Mode::from_bits_truncate(0o600);
+        // Passed through, not listed.
+        let for_directory = if access == Access::OwnUser { 0o700 } else { 0o711 };
+        change(for_owner)?;
+        let is_open = match access {
+            Access::OwnUser => false,
+            // A castoff without CAP_CHOWN cannot give it away.
+            Access::User(uid) => give(uid).is_err(),
+            Access::Everybody => true,
+        };
+        if is_open {
+            change(Mode::from_bits_truncate(0o666))?;
+        }
         directory.set_permissions(Permissions::from_mode(for_directory))?;
         Ok(address)
     }

@@ -18,6 +18,7 @@ mod exit_code;
 mod grpc;
 mod health;
 mod hooks;
+mod identity;
 mod limits;
 mod logs;
 mod notify;

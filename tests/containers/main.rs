@@ -20,6 +20,7 @@ mod wait_until;
 mod podman;
 
 mod hardened; // read-only, no user, no capability; the endpoints from outside
+mod identity; // the users of an image, and runtimes that allow less than all
 mod image; // FROM scratch and Dockerfile.example: starts, codes, the log
 mod limits; // what --memory, --cpus and the like become in the child
 mod shared_pids; // somebody else is PID 1

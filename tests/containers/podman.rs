@@ -117,13 +117,17 @@ pub(crate) enum Image {
     Example,
     /// FROM scratch, as root.
     Scratch,
-    /// With busybox at its usual places.
+    /// With busybox at its usual places, and users.
     Busybox,
 }
 
 /// What every image has besides castoff.
 const EXAMPLES: [&str; 7] =
     ["forker", "graceful", "notifier", "print_env", "print_signals", "server", "stubborn"];
+
+/// The users of the image with busybox.
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1500:1501:an app:/home/app:/bin/sh\n";
+const GROUP: &str = "root:x:0:\napp:x:1501:\nextra:x:1502:nobody,app\n";
 
 impl Image {
     /// Its name, once it has been built.
@@ -145,6 +149,7 @@ impl Image {
                 .to_owned(),
             Self::Busybox => "FROM scratch\nCOPY castoff /castoff\nCOPY busybox /bin/busybox\n\
                  RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nENV PATH=/bin\n\
+                 COPY passwd group /etc/\n\
                  ENTRYPOINT [\"/castoff\", \"--\"]\nCMD [\"/bin/sh\"]\n"
                 .to_owned(),
         };
@@ -155,6 +160,8 @@ impl Image {
         copy(&castoff(), "castoff");
         if self == Self::Busybox {
             copy(Path::new("/bin/busybox"), "busybox");
+            fs::write(context.join("passwd"), PASSWD).expect("a file");
+            fs::write(context.join("group"), GROUP).expect("a file");
         }
         for name in EXAMPLES {
             copy(Path::new(&example(name)), name);

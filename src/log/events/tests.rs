@@ -63,6 +63,46 @@ fn limits_detected_names_the_limits_that_exist() {
 }
 
 #[test]
+fn directories_of_variables_are_told_without_values() {
+    let directory = Path::new("/etc/secrets");
+    assert_line(
+        || env_dir_read(directory, 3),
+        concat!(
+            r#""level":"INFO","msg":"variables read","event":"env_dir_read","#,
+            r#""directory":"/etc/secrets","count":3}"#
+        ),
+    );
+    let refused = [("tls.crt".into(), Refusal::NoName), ("a\"b".into(), Refusal::Gone)];
+    assert_line(
+        || env_dir_skipped(directory, &refused),
+        concat!(
+            r#""level":"WARN","msg":"files are no variables","event":"env_dir_skipped","#,
+            r#""directory":"/etc/secrets","count":2,"#,
+            r#""list":[{"file":"tls.crt","cause":"not a name of a variable"},"#,
+            r#"{"file":"a\"b","cause":"the file has gone"}]}"#
+        ),
+    );
+    assert_line(
+        || env_dir_failed("/etc/secrets: no such file"),
+        concat!(
+            r#""level":"WARN","msg":"variables not read anew","event":"env_dir_failed","#,
+            r#""cause":"/etc/secrets: no such file"}"#
+        ),
+    );
+}
+
+#[test]
+fn a_child_that_cannot_be_signalled_is_a_warning() {
+    assert_line(
+        || child_out_of_reach(7, "Operation not permitted"),
+        concat!(
+            r#""level":"WARN","msg":"child cannot be signalled","event":"child_out_of_reach","#,
+            r#""child_pid":7,"cause":"Operation not permitted"}"#
+        ),
+    );
+}
+
+#[test]
 fn start_and_phases() {
     assert_line(
         || env_exported("GOMAXPROCS", 2, "cpus 1.5, rounded up"),

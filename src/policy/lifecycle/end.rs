@@ -38,7 +38,7 @@ impl Lifecycle {
             // It is struck until nobody is left.
             Phase::Killing { .. } => Outcome::default(),
             _ => {
-                let begun_at = self.stop.map_or(now, |stop| stop.at);
+                let begun_at = self.asked_at().unwrap_or(now);
                 let until = self.rules.stop_plan.deadline(begun_at);
                 self.sweep(until, self.scope(), Cause::ChildExited, now)
             }
@@ -95,11 +95,15 @@ impl Lifecycle {
             let actions = vec![Action::AnnounceRestart(attempt)];
             return self.go(Phase::BackingOff { until }, cause, now, actions);
         }
+        if self.renewal.take().is_some() {
+            return self.go(Phase::Starting, cause, now, vec![Action::StartChild]);
+        }
         let until = self.stop.map_or(now + self.rules.hooks.timeout, |stop| {
             self.rules.stop_plan.last_call(stop.at).min(now + self.rules.hooks.timeout)
         });
         let has_run = self.child.started_at.is_some();
-        let is_wanted = self.rules.hooks.has_post_stop && has_run && !self.was_concluded;
+        let has_room = !self.was_concluded && self.hook.is_none();
+        let is_wanted = self.rules.hooks.has_post_stop && has_run && has_room;
         if !(is_wanted && until > now) {
             return self.exit(cause, now);
         }
@@ -109,9 +113,10 @@ impl Lifecycle {
     }
 
     /// What was struck again and again is still there: a process that waits for
-    /// a device, or another user's. A restart goes on beside it.
+    /// a device, or another user's. A restart goes on beside it, unless it is
+    /// the child itself.
     pub(super) fn give_up(&mut self, now: Instant) -> Outcome {
-        if self.restart.is_some() {
+        if self.is_to_start_again() && !self.child.is_up {
             return self.nobody_left(Cause::GaveUp, now);
         }
         self.exit(Cause::GaveUp, now)
@@ -157,7 +162,11 @@ impl Lifecycle {
     /// Who is meant by the tree: a restart must spare whoever is in the
     /// container to find out why.
     pub(super) fn scope(&self) -> Scope {
-        if self.restart.is_some() { Scope::Descendants } else { Scope::Everything }
+        if self.is_to_start_again() { Scope::Descendants } else { Scope::Everything }
+    }
+
+    fn is_to_start_again(&self) -> bool {
+        self.restart.is_some() || self.renewal.is_some()
     }
 
     fn uptime(&self, now: Instant) -> Duration {

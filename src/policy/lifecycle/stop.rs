@@ -30,8 +30,13 @@ impl Lifecycle {
         // Without the request castoff would go on, whatever became of the child.
         let is_waiting = matches!(self.phase, Phase::BackingOff { .. });
         self.has_obeyed |= self.restart.take().is_some() || is_waiting;
+        if self.renewal.take().is_some() {
+            return self.stop_instead_of_renewal(signal, now);
+        }
         match self.phase {
-            Phase::Starting | Phase::Serving if self.child.is_up => self.begin_stop(signal, now),
+            Phase::Starting | Phase::Serving if self.child.is_up => {
+                self.begin_stop(signal, Cause::StopRequested, now)
+            }
             Phase::Waiting { .. } | Phase::Preparing | Phase::Starting | Phase::Serving => {
                 // What an unprepared program would have ended with.
                 let code = ExitReason::Signal(signal).code();
@@ -64,25 +69,56 @@ impl Lifecycle {
         }
     }
 
-    /// The first stop request to a child that runs.
-    fn begin_stop(&mut self, signal: Signal, now: Instant) -> Outcome {
+    /// The child is on its way to an end that was not to be the last one.
+    fn stop_instead_of_renewal(&mut self, received: Signal, now: Instant) -> Outcome {
+        match &mut self.phase {
+            // Whoever sends the traffic begins to look elsewhere only now.
+            Phase::Draining { drain, signal, over } => {
+                *drain = Drain::new(drain.plan(), now);
+                *signal = received;
+                *over = None;
+                self.settle_drain(None, now)
+            }
+            // It has been told, and told when it will be killed.
+            _ => {
+                self.has_obeyed |= !self.child.is_up && !self.child.was_killed;
+                Outcome::default()
+            }
+        }
+    }
+
+    pub(super) fn restart_requested(&mut self, signal: Signal, now: Instant) -> Outcome {
+        match self.phase {
+            Phase::Starting | Phase::Serving if self.child.is_up => {
+                self.renewal = Some(now);
+                self.begin_stop(signal, Cause::RestartRequested, now)
+            }
+            // What will be started, will be started with what is true by then.
+            _ => Outcome::default(),
+        }
+    }
+
+    /// The first request to a child that runs.
+    fn begin_stop(&mut self, signal: Signal, cause: Cause, now: Instant) -> Outcome {
         // A child that never served has no traffic to lose.
         let plan = match self.phase {
             Phase::Serving => self.rules.stop_plan.drain,
             _ => DrainPlan::fixed(Duration::ZERO),
         };
-        if plan.max.is_zero() && !self.rules.hooks.has_pre_stop {
-            return self.tell_child(signal, Cause::StopRequested, now);
+        // One that outlived its own SIGKILL, at the last restart, is still there.
+        let has_pre_stop = self.rules.hooks.has_pre_stop && self.hook.is_none();
+        if plan.max.is_zero() && !has_pre_stop {
+            return self.tell_child(signal, cause, now);
         }
         let mut actions = vec![Action::LearnPorts(LEARN_TIME)];
-        if self.rules.hooks.has_pre_stop {
+        if has_pre_stop {
             let until = now + self.rules.stop_plan.pre_stop_time(self.rules.hooks.timeout);
             self.hook = Some(RunningHook::new(until));
             actions.push(Action::StartHook(Hook::PreStop));
         }
         let drain = Drain::new(plan, now);
         let draining = Phase::Draining { drain, signal, over: None };
-        self.go(draining, Cause::StopRequested, now, actions)
+        self.go(draining, cause, now, actions)
     }
 
     /// Tells the child when both the drain and the pre-stop hook are over; with
@@ -105,7 +141,8 @@ impl Lifecycle {
 
     fn tell_child(&mut self, received: Signal, cause: Cause, now: Instant) -> Outcome {
         let mut actions = Vec::new();
-        if cause == Cause::StopRequested {
+        let is_at_once = matches!(cause, Cause::StopRequested | Cause::RestartRequested);
+        if is_at_once {
             actions.push(Action::LearnPorts(LEARN_TIME_AT_ONCE));
         }
         if self.hook.is_some_and(|hook| !hook.has_timed_out) {
@@ -117,13 +154,11 @@ impl Lifecycle {
             actions.push(Action::ContinueChild);
         }
         self.child.was_told = true;
-        let asked_at = self.stop.map_or(now, |stop| stop.at);
+        let asked_at = self.asked_at().unwrap_or(now);
         let until = self.rules.stop_plan.deadline(asked_at);
         // The end of a drain comes of a look; without a drain `LearnPorts` takes it.
-        let has_looked = matches!(
-            cause,
-            Cause::StopRequested | Cause::Drained(DrainEnd::Delay | DrainEnd::Quiet)
-        );
+        let has_looked =
+            is_at_once || matches!(cause, Cause::Drained(DrainEnd::Delay | DrainEnd::Quiet));
         self.late = Some(Late::new(now, until, has_looked));
         self.go(Phase::Stopping { until }, cause, now, actions)
     }
@@ -161,7 +196,7 @@ impl Lifecycle {
 
     pub(super) fn kill(&mut self, cause: Cause, now: Instant) -> Outcome {
         self.child.was_killed |= self.child.is_up;
-        let give_up_at = self.rules.stop_plan.give_up_at(now, self.stop.map(|stop| stop.at));
+        let give_up_at = self.rules.stop_plan.give_up_at(now, self.asked_at());
         let until = now + STRIKE_INTERVAL;
         let mut actions = Vec::new();
         if let Phase::Stopping { .. } = self.phase {

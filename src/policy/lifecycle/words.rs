@@ -28,6 +28,9 @@ pub(crate) enum Event {
     ChildReady,
     /// A signal of CASTOFF_STOP_ON arrived.
     StopRequested(Signal),
+    /// The child is to be stopped in order, with this signal unless another one
+    /// is configured, and started again.
+    RestartRequested(Signal),
     /// The time that `next_deadline` gave has come.
     DeadlineReached,
     /// The child was stopped by a signal, as by ^Z.
@@ -115,6 +118,7 @@ pub(crate) enum Cause {
     PreStartFailed,
     StartFailed,
     StopRequested,
+    RestartRequested,
     Drained(DrainEnd),
     PreStopFinished,
     ThirdSignal,
@@ -133,6 +137,7 @@ impl Cause {
             Self::PreStartFailed => "pre_start_failed",
             Self::StartFailed => "start_failed",
             Self::StopRequested => "stop_requested",
+            Self::RestartRequested => "restart_requested",
             Self::Drained(DrainEnd::Delay) => "drain_delay",
             Self::Drained(DrainEnd::Quiet) => "drain_quiet",
             Self::Drained(DrainEnd::Max) => "drain_max",

@@ -26,6 +26,9 @@ fn launch<'a>(command: &'a [CString], stdio: Option<Stdio<'a>>) -> Launch<'a> {
         terminal: None,
         stdio,
         descriptors: &[],
+        user: None,
+        directory: None,
+        oom_score: None,
     }
 }
 
@@ -189,6 +192,60 @@ fn a_descriptor_replaces_what_castoff_was_given_there() {
     from_three.read_to_string(&mut text).unwrap();
     assert_eq!(text, "ready\n");
     assert_eq!(code_of(pid), 1, "castoff's own number is open too");
+}
+
+/// A user of no file.
+fn user(uid: u32) -> Credentials {
+    Credentials { uid, gid: uid, groups: vec![uid, 7], account: None }
+}
+
+#[test]
+fn a_child_becomes_another_user_and_castoff_stays_open_to_look_at() {
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("SKIPPED: only root can start a child as another user");
+        return;
+    }
+    let (mut from_output, output) = io::pipe().unwrap();
+    let (input, _to_input) = io::pipe().unwrap();
+    let stdio = Stdio { input: input.as_fd(), output: output.as_fd() };
+    let show =
+        "grep -E '^(Uid|Gid|Groups|CapEff|CapPrm)' /proc/self/status | tr -s '\\t ' ' '; pwd";
+    let command = [c"/bin/sh".into(), c"-c".into(), CString::new(show).unwrap()];
+    let user = user(54321);
+    let launch =
+        Launch { user: Some(&user), directory: Some(c"/usr"), ..launch(&command, Some(stdio)) };
+    assert!(is_dumpable());
+    let pid = spawn(&launch).unwrap();
+    assert!(is_dumpable());
+    drop(output);
+    let mut text = String::new();
+    from_output.read_to_string(&mut text).unwrap();
+    assert_eq!(code_of(pid), 0);
+    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    let nothing = "0000000000000000";
+    assert_eq!(
+        lines,
+        [
+            "Uid: 54321 54321 54321 54321",
+            "Gid: 54321 54321 54321 54321",
+            "Groups: 7 54321",
+            &format!("CapPrm: {nothing}"),
+            &format!("CapEff: {nothing}"),
+            "/usr",
+        ]
+    );
+    // This process is who it was, in each of its threads.
+    assert!(nix::unistd::Uid::effective().is_root());
+}
+
+#[test]
+fn what_could_not_be_done_before_the_program_is_named() {
+    let command = [c"/bin/true".into()];
+    let missing = Launch { directory: Some(c"/no/such/directory"), ..launch(&command, None) };
+    let error = spawn(&missing).unwrap_err();
+    let text = "cannot enter CASTOFF_WORKDIR=\"/no/such/directory\": No such file or directory";
+    assert_eq!(error.to_string(), text);
+    assert_eq!(code_of(error.pid().unwrap()), 127);
 }
 
 /// The part that counts what the whole process has.

@@ -105,7 +105,7 @@ async fn the_sender_is_told_on_both_kinds_of_sockets() {
             let expected = Received {
                 bytes: bytes.to_vec(),
                 pid: std::process::id() as i32,
-                uid: nix::unistd::Uid::current().as_raw(),
+                uid: Uid::current().as_raw(),
                 had_descriptors: false,
             };
             assert_eq!(received(&socket).await, expected);
@@ -170,7 +170,7 @@ async fn in_own_namespace() {
 
 #[test]
 fn a_sender_from_another_pid_namespace_has_no_pid() {
-    if !nix::unistd::Uid::effective().is_root() {
+    if !Uid::effective().is_root() {
         eprintln!("skipped: a pid namespace needs root");
         return;
     }
@@ -409,11 +409,16 @@ async fn a_copy_of_the_process_removes_nothing() {
 /// As gosu and su do it in the images of databases.
 #[tokio::test]
 async fn a_child_that_has_changed_its_user_reaches_an_open_socket_only() {
-    if !nix::unistd::Uid::effective().is_root() {
+    if !Uid::effective().is_root() {
         eprintln!("skipped: another user needs root");
         return;
     }
-    for (access, is_reached) in [(Access::OwnUser, false), (Access::Everybody, true)] {
+    for (access, is_reached) in [
+        (Access::OwnUser, false),
+        (Access::Everybody, true),
+        (Access::User(65534), true),
+        (Access::User(65533), false),
+    ] {
         let scratch = Scratch::new();
         let socket = NotifySocket::open(&[&scratch.0], access).unwrap();
         let sender = net::UnixDatagram::unbound().unwrap();

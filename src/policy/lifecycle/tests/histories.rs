@@ -28,6 +28,7 @@ fn any_chance() -> impl Strategy<Value = Chance> {
         3 => Just(Event::ChildReady),
         3 => Just(Event::WaitPassed),
         3 => prop_oneof![Just(Signal::TERM), Just(Signal::INT)].prop_map(Event::StopRequested),
+        3 => Just(Event::RestartRequested(Signal::TERM)),
         1 => Just(Event::DeadlineReached),
         1 => any::<bool>().prop_map(|has_job_control| stopped(Signal::TSTP, has_job_control)),
         1 => Just(Event::ChildContinued),
@@ -115,6 +116,7 @@ impl Populated {
                     assert!(!self.has_child, "two children at a time");
                     assert!(self.stops == 0, "started although a stop was asked for");
                     self.has_child = self.world.machine.child.is_up;
+                    self.begun_at = None;
                 }
                 Action::StartHook(_) => {
                     assert!(!self.has_hook, "two hooks at a time");
@@ -134,7 +136,8 @@ impl Populated {
             }
         }
         self.seen = self.world.said.len();
-        assert!(!(self.stops > 0 && self.world.machine.is_ready()), "ready after a stop request");
+        let is_to_stop = self.stops > 0 || self.world.machine.is_renewing();
+        assert!(!(is_to_stop && self.world.machine.is_ready()), "ready after a stop request");
     }
 
     /// The event, if it can happen, with what it says about the others made true.
@@ -157,7 +160,10 @@ impl Populated {
             Event::ChildReady | Event::ChildStopped { .. } | Event::ChildContinued => {
                 self.has_child.then_some(event)
             }
-            Event::StopRequested(_) | Event::DeadlineReached | Event::WaitPassed => Some(event),
+            Event::RestartRequested(_)
+            | Event::StopRequested(_)
+            | Event::DeadlineReached
+            | Event::WaitPassed => Some(event),
             _ => None,
         }
     }
@@ -172,7 +178,12 @@ impl Populated {
             self.stops += 1;
             self.stopped_at.get_or_insert(self.world.now);
         }
-        if let Event::StopRequested(_) | Event::ChildExited { .. } = event {
+        let begins = match event {
+            Event::StopRequested(_) | Event::ChildExited { .. } => true,
+            Event::RestartRequested(_) => self.has_child,
+            _ => false,
+        };
+        if begins {
             self.begun_at.get_or_insert(self.world.now);
         }
         self.world.on(event);
@@ -268,6 +279,7 @@ fn walked() -> BTreeSet<(String, String, String)> {
         Event::WaitPassed,
         Event::ChildReady,
         stop(),
+        Event::RestartRequested(Signal::TERM),
         exited(0, false),
         exited(1, true),
         hook_exited(0, false),

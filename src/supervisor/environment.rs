@@ -1,0 +1,181 @@
+//! The variables of everything that castoff starts: those it was given, those
+//! that stand in files, and those it adds.
+//!
+//! Owns who wins: what castoff was given, then the files, then what castoff
+//! exports. The list is made anew at each start. No value is ever logged.
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crate::log::events;
+use crate::policy::env_dir::{Refusal, Variables};
+use crate::policy::user::{self, Credentials};
+use crate::system::env_dir::{self, Failure};
+use crate::system::environment;
+
+/// Whose variables those of the runtime are, and whose they become.
+pub(crate) struct Switch {
+    /// castoff's own user.
+    pub(crate) own: Credentials,
+    pub(crate) child: Credentials,
+}
+
+/// What the variables come from.
+pub(crate) struct Environment {
+    inherited: Vec<CString>,
+    directories: Vec<PathBuf>,
+    files: Variables,
+    has_read: bool,
+    /// What was left out of each directory, so that it is told once.
+    refused: Vec<Vec<(OsString, Refusal)>>,
+    exports: Vec<(&'static str, String)>,
+    replaced: Vec<(&'static str, Option<String>)>,
+    switch: Option<Switch>,
+}
+
+impl Environment {
+    /// What castoff was given and nothing else, until `read_files`.
+    pub(crate) fn new(directories: Vec<PathBuf>, switch: Option<Switch>) -> Self {
+        Self {
+            inherited: environment::inherited(),
+            directories,
+            files: Variables::default(),
+            has_read: false,
+            refused: Vec::new(),
+            exports: Vec::new(),
+            replaced: Vec::new(),
+            switch,
+        }
+    }
+
+    /// Reads the directories: at each start, for Secrets are exchanged while the
+    /// child runs.
+    ///
+    /// # Errors
+    /// One cannot be used. What was read before stays.
+    pub(crate) fn read_files(&mut self) -> Result<(), Failure> {
+        let mut files = Variables::default();
+        let mut read = Vec::new();
+        for directory in &self.directories {
+            read.push(env_dir::read(directory, &mut files)?);
+        }
+        let is_news = !std::mem::replace(&mut self.has_read, true) || self.files != files;
+        self.files = files;
+        for (nth, (directory, contents)) in self.directories.iter().zip(&read).enumerate() {
+            if is_news {
+                events::env_dir_read(directory, contents.count);
+            }
+            if !contents.refused.is_empty() && self.refused.get(nth) != Some(&contents.refused) {
+                events::env_dir_skipped(directory, &contents.refused);
+            }
+        }
+        self.refused = read.into_iter().map(|contents| contents.refused).collect();
+        Ok(())
+    }
+
+    /// The value that castoff was given, or that stands in a file: what is set,
+    /// even to nothing.
+    pub(crate) fn value(&self, name: &str) -> Option<&OsStr> {
+        let inherited = self.inherited.iter().find_map(|entry| value_of(entry, name.as_bytes()));
+        inherited.or_else(|| self.files.get(name.as_bytes())).map(OsStr::from_bytes)
+    }
+
+    /// Adds a variable of castoff's, unless it is set.
+    pub(crate) fn export(&mut self, name: &'static str, value: String) {
+        self.exports.push((name, value));
+    }
+
+    /// Gives a variable this value, whatever it was; `None`: none.
+    pub(crate) fn replace(&mut self, name: &'static str, value: Option<String>) {
+        self.replaced.push((name, value));
+    }
+
+    /// For hooks and the commands of checks.
+    pub(crate) fn of_commands(&self) -> Vec<CString> {
+        let mut all = self.inherited.clone();
+        let entry = |name: &[u8], value: &[u8]| CString::new([name, b"=", value].concat()).ok();
+        for (name, value) in self.files.iter() {
+            let is_set = self.inherited.iter().any(|entry| value_of(entry, name).is_some());
+            all.extend(entry(name, value).filter(|_| !is_set));
+        }
+        for (name, value) in &self.exports {
+            let is_set = self.value(name).is_some();
+            all.extend(entry(name.as_bytes(), value.as_bytes()).filter(|_| !is_set));
+        }
+        for (name, value) in &self.replaced {
+            environment::replace(&mut all, name, value.as_ref().map(String::as_bytes));
+        }
+        all
+    }
+
+    /// For the child: the same, with the HOME of its user.
+    pub(crate) fn of_child(&self) -> Vec<CString> {
+        let mut all = self.of_commands();
+        if let Some(Switch { own, child }) = &self.switch {
+            let variable = |name: &str| self.value(name).map(|value| value.as_bytes().to_vec());
+            for (name, value) in user::variables(own, child, variable) {
+                environment::replace(&mut all, name, value);
+            }
+        }
+        all
+    }
+}
+
+fn value_of<'a>(entry: &'a CStr, name: &[u8]) -> Option<&'a [u8]> {
+    entry.to_bytes().strip_prefix(name)?.strip_prefix(b"=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(inherited: &[&str], files: &[(&str, &str)]) -> Environment {
+        let mut environment = Environment::new(Vec::new(), None);
+        environment.inherited =
+            inherited.iter().map(|entry| CString::new(*entry).unwrap()).collect();
+        for (name, value) in files {
+            environment.files.insert(name.as_bytes(), value.as_bytes()).unwrap();
+        }
+        environment
+    }
+
+    fn text(entries: &[CString]) -> Vec<&str> {
+        entries.iter().map(|entry| entry.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_castoff_was_given_wins_and_an_export_comes_last() {
+        let mut environment = environment(
+            &["A=1", "A=2", "EMPTY=", "odd", "=odd"],
+            &[("A", "file"), ("B", "file"), ("EMPTY", "file"), ("odd", "file")],
+        );
+        for name in ["A", "B", "C", "EMPTY"] {
+            environment.export(name, "export".to_owned());
+        }
+        environment.replace("D", Some("replaced".to_owned()));
+        let expected =
+            ["A=1", "A=2", "EMPTY=", "odd", "=odd", "B=file", "odd=file", "C=export", "D=replaced"];
+        assert_eq!(text(&environment.of_commands()), expected);
+        assert_eq!(text(&environment.of_child()), expected);
+        assert_eq!(environment.value("A"), Some(OsStr::new("1")));
+        assert_eq!(environment.value("B"), Some(OsStr::new("file")));
+        assert_eq!(environment.value("EMPTY"), Some(OsStr::new("")));
+        assert_eq!(environment.value("C"), None);
+    }
+
+    #[test]
+    fn the_home_of_another_user_is_the_childs_only() {
+        let mut environment = environment(&["HOME=/root", "USER=root"], &[]);
+        let user = |uid, name: &str, home: &str| Credentials {
+            uid,
+            gid: uid,
+            groups: vec![uid],
+            account: Some(user::Account { name: name.into(), home: home.into() }),
+        };
+        environment.switch =
+            Some(Switch { own: user(0, "root", "/root"), child: user(5, "app", "/srv") });
+        assert_eq!(text(&environment.of_commands()), ["HOME=/root", "USER=root"]);
+        assert_eq!(text(&environment.of_child()), ["HOME=/srv", "USER=app"]);
+    }
+}
