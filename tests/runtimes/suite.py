@@ -174,7 +174,7 @@ def options_are_kept(machine, runtimes):
 def new_go_is_seen(machine, runtimes):
     """Through env, and one exec of a shell: no GOMAXPROCS for Go 1.26."""
     new, old = runtimes["Go 1.26"], runtimes["Go 1.19"]
-    for before in (("env", "A=b"), ("/usr/bin/env", "-u", "B", "A=b")):
+    for before in (("env", "A=b"), ("/usr/bin/env", "--", "A=b", "C=d")):
         said = machine.ask(new, HALF, {}, before)
         new.check(HALF, said.facts, {"GOMAXPROCS": min(HOST, 2)}, said.exports)
     for runtime in (new, old):
