@@ -29,6 +29,7 @@ mod policy {
 #[expect(unused_imports, dead_code, reason = "the tests of the modules; no port is learned")]
 #[path = "../src/system"]
 mod system {
+    pub(crate) mod eyes;
     pub(crate) mod sockets;
 
     use crate::policy::traffic::Snapshot;

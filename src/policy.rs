@@ -19,6 +19,7 @@ pub(crate) mod limits;
 pub(crate) mod metrics;
 pub(crate) mod notify;
 pub(crate) mod oom_score;
+pub(crate) mod program;
 pub(crate) mod reaction;
 pub(crate) mod restart;
 pub(crate) mod runtime_env;

@@ -29,7 +29,8 @@ use crate::policy::exit::CASTOFF_FAILED;
 use crate::policy::hooks::HookRules;
 use crate::policy::lifecycle::{Lifecycle, Rules, WaitRules};
 use crate::policy::limits::Limits;
-use crate::policy::runtime_env;
+use crate::policy::program::Program;
+use crate::policy::runtime_env::{self, Surroundings};
 use crate::policy::signal::Signal;
 use crate::policy::status::{Status, Usage};
 use crate::policy::statusz::About;
@@ -45,7 +46,7 @@ use crate::system::child;
 use crate::system::oom_score::OomScore;
 use crate::system::signals::Signals;
 use crate::system::terminal::Terminal;
-use crate::system::{descriptors, entry, env_dir, oom_score, subreaper, tree};
+use crate::system::{descriptors, entry, env_dir, oom_score, program, subreaper, tree};
 
 /// How long the loop rests after a panic; the endpoints go on meanwhile.
 const AFTER_PANIC_DELAY: Duration = Duration::from_millis(10);
@@ -304,15 +305,7 @@ fn announce(
         let failure = |error| Failure::EnvDir(directories.name.clone(), error);
         environment.read_files().map_err(failure)?;
     }
-    let is_set = |name: &str| environment.value(name).is_some();
-    let exports = runtime_env::exports(&ready.detected.limits, &config.sizing, is_set);
-    let mut names = Vec::new();
-    for export in exports {
-        events::env_exported(export.name, &export.value, &export.why);
-        environment.export(export.name, export.value.to_string());
-        names.push(export.name);
-    }
-    Ok(names)
+    Ok(export(config, &ready.detected.limits, environment))
 }
 
 fn directories(config: &Config) -> Vec<PathBuf> {
@@ -324,6 +317,31 @@ fn protect(config: &Config, limits: &Limits) -> Option<OomScore> {
     let limit = limits.memory_bytes.as_ref().map(|limit| limit.value);
     let protected = oom_score::protect(&config.proc_root, limit);
     protected.inspect(|score| events::oom_score_adjusted(score.own, score.started))
+}
+
+/// Gives the child the variables that follow from the limits, and returns their
+/// names.
+fn export(config: &Config, limits: &Limits, environment: &mut Environment) -> Vec<&'static str> {
+    let base = environment.base();
+    let surroundings = Surroundings { environment: &base, command: &config.command };
+    let program = if runtime_env::depend_on_program(limits, &config.sizing, &surroundings) {
+        let command = c_strings(&config.command);
+        let workdir = config.workdir.as_ref().map(|workdir| workdir.value.as_path());
+        program::recognise(&command, &base, workdir)
+    } else {
+        Program::default()
+    };
+    events::program_recognised(&program);
+    let found = runtime_env::exports(limits, &config.sizing, &program, &surroundings);
+    for export in &found.exports {
+        events::env_exported(export.name, &export.value, &export.why);
+    }
+    for withheld in &found.withheld {
+        events::env_withheld(withheld.name, &withheld.why);
+    }
+    let names = found.exports.iter().map(|export| export.name).collect();
+    environment.export(found.exports);
+    names
 }
 
 /// Runs the loop to its end. A panic in it is a bug, and logged as one, but no

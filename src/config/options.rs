@@ -339,7 +339,8 @@ pub(super) static SETTINGS: [Setting; 47] = [
         form: Form::Text,
         default: "none",
         expected: PATH,
-        help: "The child's working directory. It must exist.",
+        help: "The directory that the child, the hooks and commands of checks start in. It must \
+               exist.",
     },
     Setting {
         key: Key::EnvDir,
@@ -350,7 +351,7 @@ pub(super) static SETTINGS: [Setting; 47] = [
         expected: "directories such as /etc/secrets,/etc/settings",
         help: "Directories, such as mounted Secrets and ConfigMaps, whose files become variables \
                of the child: the name of the file is that of the variable. One that is set \
-               already is not touched.",
+               already is not touched; of several files of a name the last directory's counts.",
     },
     Setting {
         key: Key::HealthListen,

@@ -19,6 +19,7 @@ use super::line::Line;
 use crate::policy::env_dir::Refusal;
 use crate::policy::exit::ExitReason;
 use crate::policy::limits::{Limit, Limits};
+use crate::policy::program::Program;
 use crate::policy::signal::Signal;
 use crate::policy::status::PhaseName;
 
@@ -121,6 +122,20 @@ pub(crate) fn oom_score_adjusted(own: i32, started: i32) {
             line.value("own", own);
             line.value("started", started);
         }));
+    }
+}
+
+/// A variable that castoff would have exported, and why it has not.
+pub(crate) fn env_withheld(name: &str, why: impl Display) {
+    info!(event = "env_withheld", name, %why, "variable not exported");
+}
+
+/// What the child runs, where something depends on it: the language and its
+/// version, and the file by which it was told. Silent about what is not known.
+pub(crate) fn program_recognised(program: &Program) {
+    if let Some(text) = program.kind.text() {
+        let file = String::from_utf8_lossy(&program.file);
+        info!(event = "program_recognised", program = text, %file, "program recognised");
     }
 }
 

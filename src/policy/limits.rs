@@ -28,6 +28,9 @@ pub(crate) struct Limits {
     /// affinity and its cpuset, whether or not that is less than the machine
     /// has.
     pub(crate) affinity: Option<u32>,
+    /// The limit of CPUs is the quota of an ancestor: those see none, or a higher
+    /// one, that look at the group of the process only.
+    pub(crate) cpus_are_inherited: bool,
 }
 
 /// A limit and where it was found: the file, for instance
@@ -85,13 +88,23 @@ pub(crate) fn find(online: Option<u32>, read: impl FnMut(&Path) -> Text) -> Foun
     if layout.is_guessed && !search.has_seen_a_limit_file {
         layout.kind = CgroupKind::None;
     }
-    let limits = Limits { cgroup: layout.kind, cpus, memory_bytes, pids, affinity };
+    let cpus_are_inherited = cpus.as_ref().is_some_and(|limit| is_inherited_quota(limit, &layout));
+    let limits =
+        Limits { cgroup: layout.kind, cpus, memory_bytes, pids, affinity, cpus_are_inherited };
     Found { limits, layout, warnings: search.warnings }
 }
 
 /// How many CPUs a list such as that of `/sys/devices/system/cpu/online` names.
 pub(crate) fn cpu_count(list: &[u8]) -> Option<u32> {
     values::cpu_list(&String::from_utf8_lossy(list)).ok().flatten()
+}
+
+/// Whether the limit is a quota of another group than the first.
+fn is_inherited_quota(limit: &Limit<f64>, layout: &Layout) -> bool {
+    let source = Path::new(&limit.source);
+    let is_quota = ["cpu.max", "cpu.cfs_quota_us"].iter().any(|file| source.ends_with(file));
+    let own = layout.cpu.as_ref().and_then(|group| group.levels.first());
+    is_quota && source.parent() != own.map(PathBuf::as_path)
 }
 
 struct Search<Read> {

@@ -1,17 +1,26 @@
-//! Which variables tell the child's runtime what it may use: `Limits` and what
-//! is set already in, variables to add out.
+//! Which variables tell the child's runtime what it may use: `Limits`, the
+//! program and what is set already in, variables to add out.
 //!
 //! Each runtime rounds a fraction of a CPU in its own way, and that way is kept.
 //! A variable that is set, even to nothing, is somebody's decision and is never
-//! touched; without a limit there is nothing to say.
+//! touched, but for the strings of options in `options`; without a limit there
+//! is nothing to say. It may be asked again whenever a limit changes.
+
+mod go;
+mod options;
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 use super::limits::{Limit, Limits};
+use super::program::Program;
 
 /// A runtime whose own variables are set. Only those are here that cannot break
-/// a start and that the runtime does not know better by itself.
+/// a start and that the runtime does not know better by itself: neither the
+/// number of CPUs of a JVM, of .NET or of the BEAM, nor Node's pool of threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// `GOMAXPROCS`, `GOMEMLIMIT`.
+    /// `GOMAXPROCS`, unless the program reads the limit itself, and `GOMEMLIMIT`.
     Go,
     /// `OMP_NUM_THREADS`, which coreutils' `nproc` follows too.
     OpenMp,
@@ -21,11 +30,11 @@ pub(crate) enum Profile {
     Java,
     /// `--max-old-space-size` in `NODE_OPTIONS`.
     Node,
-    /// `WEB_CONCURRENCY`.
+    /// `WEB_CONCURRENCY`, the workers of gunicorn, uvicorn and Puma.
     Web,
-    /// `JULIA_NUM_THREADS`.
+    /// `JULIA_NUM_THREADS`, which makes a program with one thread one with more.
     Julia,
-    /// `MALLOC_ARENA_MAX`.
+    /// `MALLOC_ARENA_MAX`, against memory that glibc's malloc keeps for threads.
     Malloc,
 }
 
@@ -58,7 +67,9 @@ impl Profile {
     }
 }
 
-/// How a fraction of a CPU becomes a number of threads.
+/// How a fraction of a CPU becomes a number of threads: in `GOMAXPROCS`,
+/// `OMP_NUM_THREADS`, `PYTHON_CPU_COUNT`, `JULIA_NUM_THREADS`, and where
+/// `WEB_CONCURRENCY` goes by CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Rounding {
     /// As the runtime itself does or would do.
@@ -86,8 +97,8 @@ pub(crate) struct Sizing {
     /// included.
     pub(crate) profiles: Vec<Profile>,
     pub(crate) rounding: Rounding,
-    /// The share of the memory limit that Go's heap and stacks may take, above
-    /// 0 and at most 1.
+    /// The share of the memory limit that is `GOMEMLIMIT`, above 0 and at most
+    /// 1. The shares that the JVM and Node get are of their heaps only, and fixed.
     pub(crate) memory_ratio: f64,
 }
 
@@ -97,87 +108,197 @@ impl Default for Sizing {
     }
 }
 
-/// A variable to add to the child's environment.
+/// A variable of the child's environment that is castoff's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Export {
     pub(crate) name: &'static str,
+    /// All of it that is castoff's: what the variable held before may be secret.
     pub(crate) value: String,
+    pub(crate) change: Change,
     /// The rule and where the limit was found, in a few words.
     pub(crate) why: String,
 }
 
-/// The variables to add. `is_set` says whether the child would have a variable
-/// anyway, also one without a value.
+/// What becomes of the variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// There was none.
+    Added,
+    /// The value follows what it held, after a space.
+    Appended,
+}
+
+/// A variable that a profile stands for, and why it is not castoff's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Withheld {
+    pub(crate) name: &'static str,
+    pub(crate) why: String,
+}
+
+/// What follows from the limits. Each name is in one of the two, once at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Exports {
+    pub(crate) exports: Vec<Export>,
+    /// Only where there is a limit to tell of.
+    pub(crate) withheld: Vec<Withheld>,
+}
+
+/// What the child gets anyway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) environment: &'a [CString],
+    /// The child's command with its arguments.
+    pub(crate) command: &'a [OsString],
+}
+
+impl<'a> Surroundings<'a> {
+    /// The value of a variable, also when it is empty. Of several entries the
+    /// first, which is what `getenv` gives.
+    pub(crate) fn value_of(&self, name: &str) -> Option<&'a OsStr> {
+        let entry = |entry: &'a CString| value_in(entry.to_bytes(), name);
+        self.environment.iter().find_map(entry).map(OsStr::from_bytes)
+    }
+}
+
+/// The value in an entry of an environment, if the entry is that variable's.
+pub(crate) fn value_in<'a>(entry: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+}
+
+/// Whether the exports depend on what the program is. If not, it need not be
+/// looked at.
+pub(crate) fn depend_on_program(
+    limits: &Limits,
+    sizing: &Sizing,
+    surroundings: &Surroundings<'_>,
+) -> bool {
+    sizing.profiles.contains(&Profile::Go)
+        && limits.cpus.is_some()
+        && surroundings.value_of(go::THREADS).is_none()
+}
+
+/// The variables to add. `program` may be the default one when nothing depends
+/// on it.
 pub(crate) fn exports(
     limits: &Limits,
     sizing: &Sizing,
-    is_set: impl Fn(&str) -> bool,
-) -> Vec<Export> {
-    let mut exports: Vec<Export> = Vec::new();
+    program: &Program,
+    surroundings: &Surroundings<'_>,
+) -> Exports {
+    let mut answer = Answer { surroundings, program, found: Exports::default() };
     if sizing.profiles.is_empty() {
-        return exports;
+        return answer.found;
     }
-    let mut add = |name, value: String, why: String| {
-        if !is_set(name) && exports.iter().all(|export| export.name != name) {
-            exports.push(Export { name, value, why });
-        }
-    };
-    if let Some(Limit { value, source }) = &limits.cpus {
-        add("CASTOFF_CPUS", value.to_string(), format!("limit from {source}"));
+    let Limits { cpus, memory_bytes, pids, .. } = limits;
+    if let Some(Limit { value, source }) = cpus {
+        answer.add("CASTOFF_CPUS", value.to_string(), format!("limit from {source}"));
     }
-    if let Some(Limit { value, source }) = &limits.memory_bytes {
-        add("CASTOFF_MEMORY_BYTES", value.to_string(), format!("limit from {source}"));
+    if let Some(Limit { value, source }) = memory_bytes {
+        answer.add("CASTOFF_MEMORY_BYTES", value.to_string(), format!("limit from {source}"));
     }
-    if let Some(Limit { value, source }) = &limits.pids {
-        add("CASTOFF_PIDS", value.to_string(), format!("limit from {source}"));
+    if let Some(Limit { value, source }) = pids {
+        answer.add("CASTOFF_PIDS", value.to_string(), format!("limit from {source}"));
     }
     for profile in &sizing.profiles {
         match profile {
-            Profile::Go => {
-                if let Some(cpus) = &limits.cpus {
-                    let (threads, rule) = gomaxprocs(cpus, limits.affinity, sizing.rounding);
-                    add("GOMAXPROCS", threads.to_string(), rule);
-                }
-                // With its own variable set, the automemlimit library in the
-                // child derives the limit, and leaves one alone that is set.
-                if let Some(memory) =
-                    limits.memory_bytes.as_ref().filter(|_| !is_set("AUTOMEMLIMIT"))
-                {
-                    let (bytes, rule) = gomemlimit(memory, sizing.memory_ratio);
-                    add("GOMEMLIMIT", bytes.to_string(), rule);
-                }
-            }
-            Profile::OpenMp => {
-                if let Some(cpus) = &limits.cpus {
-                    let (threads, rule) = rounded(cpus, sizing.rounding.is_up(false));
-                    add("OMP_NUM_THREADS", threads.to_string(), rule);
-                }
-            }
-            Profile::Python => {
-                if let Some(cpus) = &limits.cpus {
-                    let (threads, rule) = rounded(cpus, sizing.rounding.is_up(true));
-                    add("PYTHON_CPU_COUNT", threads.to_string(), rule);
-                }
-            }
-            Profile::Java | Profile::Node | Profile::Web | Profile::Julia | Profile::Malloc => {}
+            Profile::Go => go::add(&mut answer, limits, sizing),
+            Profile::OpenMp => answer.add_threads("OMP_NUM_THREADS", cpus, sizing, false),
+            Profile::Python => answer.add_threads("PYTHON_CPU_COUNT", cpus, sizing, true),
+            Profile::Java => options::add_java(&mut answer, memory_bytes.as_ref()),
+            Profile::Node => options::add_node(&mut answer, memory_bytes.as_ref()),
+            Profile::Web => answer.add_workers(limits, sizing.rounding),
+            Profile::Julia => answer.add_threads("JULIA_NUM_THREADS", cpus, sizing, false),
+            Profile::Malloc => answer.add_arenas(memory_bytes.as_ref()),
         }
     }
-    exports
+    answer.found
 }
 
-/// Go's own rule since 1.25: at least 2, so that its garbage collector has a
-/// CPU to run on beside the program, but never more than it may run on.
-fn gomaxprocs(cpus: &Limit<f64>, affinity: Option<u32>, rounding: Rounding) -> (u64, String) {
-    if rounding != Rounding::Auto {
-        return rounded(cpus, rounding.is_up(true));
+/// What has been found so far.
+struct Answer<'a> {
+    surroundings: &'a Surroundings<'a>,
+    program: &'a Program,
+    found: Exports,
+}
+
+impl<'a> Answer<'a> {
+    /// The value that the program will see without castoff.
+    fn value_of(&self, name: &str) -> Option<&'a OsStr> {
+        self.program.value_of(name).or_else(|| self.surroundings.value_of(name))
     }
-    let threads = (cpus.value.ceil() as u64).max(2);
-    let limit = format!("{} CPUs from {}", cpus.value, cpus.source);
-    match affinity.map(u64::from) {
-        Some(affinity) if affinity < threads => {
-            (affinity.max(1), format!("all of its affinity; {limit}"))
+
+    fn is_known(&self, name: &str) -> bool {
+        let Exports { exports, withheld } = &self.found;
+        exports.iter().any(|it| it.name == name) || withheld.iter().any(|it| it.name == name)
+    }
+
+    fn add(&mut self, name: &'static str, value: String, why: String) {
+        if self.value_of(name).is_some() {
+            self.withhold(name, "is set already".to_owned());
+        } else {
+            self.put(name, value, Change::Added, why);
         }
-        _ => (threads, format!("ceil, at least 2; {limit}")),
+    }
+
+    fn put(&mut self, name: &'static str, value: String, change: Change, why: String) {
+        if !self.is_known(name) {
+            self.found.exports.push(Export { name, value, change, why });
+        }
+    }
+
+    fn withhold(&mut self, name: &'static str, why: String) {
+        if !self.is_known(name) {
+            self.found.withheld.push(Withheld { name, why });
+        }
+    }
+
+    fn add_threads(
+        &mut self,
+        name: &'static str,
+        cpus: &Option<Limit<f64>>,
+        sizing: &Sizing,
+        own_is_up: bool,
+    ) {
+        if let Some(cpus) = cpus {
+            let (threads, rule) = rounded(cpus, sizing.rounding.is_up(own_is_up));
+            self.add(name, threads.to_string(), rule);
+        }
+    }
+
+    /// As many workers as there is memory for, and no more than gunicorn's manual
+    /// advises for the CPUs: each is a whole process, of which more than the CPUs
+    /// can run only compete.
+    fn add_workers(&mut self, limits: &Limits, rounding: Rounding) {
+        /// What Heroku reckons for each (`WEB_MEMORY` of its buildpacks).
+        const WORKER_BYTES: u64 = 512 << 20;
+        let Some(memory) = &limits.memory_bytes else { return };
+        let by_memory = (memory.value / WORKER_BYTES).max(1);
+        let cpus = match &limits.cpus {
+            Some(cpus) => Some(rounded(cpus, rounding.is_up(true)).0),
+            None => limits.affinity.map(u64::from),
+        };
+        let by_cpus = cpus.map(|cpus| cpus.saturating_mul(2).saturating_add(1));
+        let rule = match by_cpus {
+            Some(workers) if workers < by_memory => {
+                return self.add(
+                    "WEB_CONCURRENCY",
+                    workers.to_string(),
+                    format!("2 for each of {} CPUs and 1; memory is for {by_memory}", workers / 2),
+                );
+            }
+            _ => format!("1 for each 512 MiB, {}", bytes_of(memory)),
+        };
+        self.add("WEB_CONCURRENCY", by_memory.to_string(), rule);
+    }
+
+    fn add_arenas(&mut self, memory: Option<&Limit<u64>>) {
+        const NAME: &str = "MALLOC_ARENA_MAX";
+        let Some(memory) = memory else { return };
+        let tunables = self.value_of("GLIBC_TUNABLES").unwrap_or_default().as_bytes();
+        if contains(tunables, b"glibc.malloc.arena_max") {
+            return self.withhold(NAME, "GLIBC_TUNABLES decides".to_owned());
+        }
+        self.add(NAME, "2".to_owned(), format!("2 where memory is limited, {}", bytes_of(memory)));
     }
 }
 
@@ -188,11 +309,12 @@ fn rounded(cpus: &Limit<f64>, is_up: bool) -> (u64, String) {
     ((whole as u64).max(1), why)
 }
 
-/// Go reads a signed number and takes 0 for a limit of nothing.
-fn gomemlimit(memory: &Limit<u64>, ratio: f64) -> (u64, String) {
-    let share = (memory.value as f64 * ratio) as u64;
-    let rule = format!("{ratio} of {} bytes from {}", memory.value, memory.source);
-    (share.clamp(1, i64::MAX as u64), rule)
+fn bytes_of(memory: &Limit<u64>) -> String {
+    format!("{} bytes from {}", memory.value, memory.source)
+}
+
+fn contains(text: &[u8], wanted: &[u8]) -> bool {
+    text.windows(wanted.len()).any(|window| window == wanted)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use crate::log::events;
 use crate::policy::env_dir::{Refusal, Variables};
+use crate::policy::runtime_env::Export;
 use crate::policy::user::{self, Credentials};
 use crate::system::env_dir::{self, Failure};
 use crate::system::environment;
@@ -29,7 +30,7 @@ pub(crate) struct Environment {
     has_read: bool,
     /// What was left out of each directory, so that it is told once.
     refused: Vec<Vec<(OsString, Refusal)>>,
-    exports: Vec<(&'static str, String)>,
+    exports: Vec<Export>,
     replaced: Vec<(&'static str, Option<String>)>,
     switch: Option<Switch>,
 }
@@ -81,9 +82,20 @@ impl Environment {
         inherited.or_else(|| self.files.get(name.as_bytes())).map(OsStr::from_bytes)
     }
 
-    /// Adds a variable of castoff's, unless it is set.
-    pub(crate) fn export(&mut self, name: &'static str, value: String) {
-        self.exports.push((name, value));
+    /// What castoff adds, in place of what it has added so far.
+    pub(crate) fn export(&mut self, exports: Vec<Export>) {
+        self.exports = exports;
+    }
+
+    /// What is set without castoff.
+    pub(crate) fn base(&self) -> Vec<CString> {
+        let mut all = self.inherited.clone();
+        let entry = |name: &[u8], value: &[u8]| CString::new([name, b"=", value].concat()).ok();
+        for (name, value) in self.files.iter() {
+            let is_set = self.inherited.iter().any(|entry| value_of(entry, name).is_some());
+            all.extend(entry(name, value).filter(|_| !is_set));
+        }
+        all
     }
 
     /// Gives a variable this value, whatever it was; `None`: none.
@@ -93,16 +105,8 @@ impl Environment {
 
     /// For hooks and the commands of checks.
     pub(crate) fn of_commands(&self) -> Vec<CString> {
-        let mut all = self.inherited.clone();
-        let entry = |name: &[u8], value: &[u8]| CString::new([name, b"=", value].concat()).ok();
-        for (name, value) in self.files.iter() {
-            let is_set = self.inherited.iter().any(|entry| value_of(entry, name).is_some());
-            all.extend(entry(name, value).filter(|_| !is_set));
-        }
-        for (name, value) in &self.exports {
-            let is_set = self.value(name).is_some();
-            all.extend(entry(name.as_bytes(), value.as_bytes()).filter(|_| !is_set));
-        }
+        let mut all = self.base();
+        environment::export(&mut all, &self.exports);
         for (name, value) in &self.replaced {
             environment::replace(&mut all, name, value.as_ref().map(String::as_bytes));
         }
@@ -129,6 +133,7 @@ fn value_of<'a>(entry: &'a CStr, name: &[u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::runtime_env::Change;
 
     fn environment(inherited: &[&str], files: &[(&str, &str)]) -> Environment {
         let mut environment = Environment::new(Vec::new(), None);
@@ -150,9 +155,13 @@ mod tests {
             &["A=1", "A=2", "EMPTY=", "odd", "=odd"],
             &[("A", "file"), ("B", "file"), ("EMPTY", "file"), ("odd", "file")],
         );
-        for name in ["A", "B", "C", "EMPTY"] {
-            environment.export(name, "export".to_owned());
-        }
+        let export = |name| Export {
+            name,
+            value: "export".to_owned(),
+            change: Change::Added,
+            why: String::new(),
+        };
+        environment.export(["A", "B", "C", "EMPTY"].map(export).into());
         environment.replace("D", Some("replaced".to_owned()));
         let expected =
             ["A=1", "A=2", "EMPTY=", "odd", "=odd", "B=file", "odd=file", "C=export", "D=replaced"];

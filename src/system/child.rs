@@ -14,6 +14,8 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::environment;
+use super::eyes::{is_dumpable, remain_dumpable};
 use super::oom_score::OomScore;
 use super::signals::{set_mask, with_all_blocked};
 use super::terminal::Terminal;
@@ -224,21 +226,6 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
     }
 }
 
-/// Whether others of castoff's user may look into castoff, as they may into any
-/// process (`man 2 PR_SET_DUMPABLE`).
-fn is_dumpable() -> bool {
-    // SAFETY: takes a number.
-    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) == 1 }
-}
-
-/// The flag belongs to the memory, which the child's half shares: when that
-/// changes its user, castoff itself would be closed to everybody (kernel/cred.c,
-/// `commit_creds`), and with it what `kubectl exec` shows of it.
-fn remain_dumpable() {
-    // SAFETY: takes numbers.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1 as libc::c_ulong) };
-}
-
 /// What is to become which number.
 fn redirects(launch: &Launch<'_>) -> Vec<(RawFd, RawFd)> {
     let stdio = launch.stdio.map(|Stdio { input, output }| [(input, 0), (output, 1), (output, 2)]);
@@ -250,21 +237,21 @@ fn redirects(launch: &Launch<'_>) -> Vec<(RawFd, RawFd)> {
 /// The files that `execvp` would try, in its order.
 fn candidates(launch: &Launch<'_>) -> Vec<CString> {
     let Some(name) = launch.command.first() else { return Vec::new() };
+    files_of(name, environment::value_of(launch.environment, "PATH"))
+}
+
+/// The files that a command's name may stand for with that PATH, in the order in
+/// which they are tried.
+pub(super) fn files_of(name: &CStr, path: Option<&[u8]>) -> Vec<CString> {
     if name.is_empty() || name.to_bytes().contains(&b'/') {
-        return vec![name.clone()];
+        return vec![name.to_owned()];
     }
-    let variable = |entry: &'_ CString| entry.to_bytes().strip_prefix(b"PATH=").map(<[u8]>::to_vec);
-    let path = launch.environment.iter().find_map(variable);
     let in_directory = |directory: &[u8]| {
         // An empty element of PATH is the working directory.
         let directory: &[u8] = if directory.is_empty() { b"." } else { directory };
         CString::new([directory, b"/", name.to_bytes()].concat()).ok()
     };
-    path.as_deref()
-        .unwrap_or(DEFAULT_PATH)
-        .split(|byte| *byte == b':')
-        .filter_map(in_directory)
-        .collect()
+    path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':').filter_map(in_directory).collect()
 }
 
 /// All that the child's half needs, made ready before: it shares castoff's

@@ -4,6 +4,8 @@
 
 use std::ffi::{CStr, CString, c_char};
 
+use crate::policy::runtime_env::{self, Change, Export};
+
 unsafe extern "C" {
     static environ: *const *const c_char;
 }
@@ -35,6 +37,33 @@ pub(crate) fn replace(environment: &mut Vec<CString>, name: &str, value: Option<
     environment.extend(entry);
 }
 
+/// The value that the C library, and every runtime by it, finds for a variable:
+/// that of its first entry.
+pub(crate) fn value_of<'a>(environment: &'a [CString], name: &str) -> Option<&'a [u8]> {
+    environment.iter().find_map(|entry| runtime_env::value_in(entry.to_bytes(), name))
+}
+
+/// Adds the exports. To what is appended, that is done in the entry that
+/// `value_of` finds, and where it stands.
+pub(crate) fn export(environment: &mut Vec<CString>, exports: &[Export]) {
+    for Export { name, value, change, .. } in exports {
+        let old = environment
+            .iter_mut()
+            .find(|entry| runtime_env::value_in(entry.to_bytes(), name).is_some());
+        match (change, old) {
+            (Change::Appended, Some(entry)) => {
+                let whole = [entry.to_bytes(), b" ", value.as_bytes()].concat();
+                if let Ok(whole) = CString::new(whole) {
+                    *entry = whole;
+                }
+            }
+            (Change::Added, None) => environment.extend(CString::new(format!("{name}={value}"))),
+            // Made for another environment.
+            (Change::Appended, None) | (Change::Added, Some(_)) => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +76,31 @@ mod tests {
         assert_eq!(environment, entries(&[c"AB=2", c"A", c"A=x=y"]));
         replace(&mut environment, "A", None);
         assert_eq!(environment, entries(&[c"AB=2", c"A"]));
+    }
+
+    #[test]
+    fn an_option_is_appended_to_the_entry_that_runtimes_read() {
+        let export = |name, value: &str, change| Export {
+            name,
+            value: value.to_owned(),
+            change,
+            why: String::new(),
+        };
+        let exports = [
+            export("A", "2", Change::Added),
+            export("OPTIONS", "-b", Change::Appended),
+            export("SET", "2", Change::Added),
+            export("GONE", "2", Change::Appended),
+        ];
+        let mut environment: Vec<CString> =
+            [c"OPTIONSX=1", c"OPTIONS", c"OPTIONS=\xff-a", c"SET=", c"OPTIONS=-c"]
+                .map(Into::into)
+                .into();
+        assert_eq!(value_of(&environment, "OPTIONS"), Some(&b"\xff-a"[..]));
+        super::export(&mut environment, &exports);
+        let expected: [CString; 6] =
+            [c"OPTIONSX=1", c"OPTIONS", c"OPTIONS=\xff-a -b", c"SET=", c"OPTIONS=-c", c"A=2"]
+                .map(Into::into);
+        assert_eq!(environment, expected);
     }
 }

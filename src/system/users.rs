@@ -77,3 +77,35 @@ fn owner_of(stream: BorrowedFd<'_>) -> Option<u32> {
     };
     is_given.then_some(stat.st_uid)
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::Gid;
+
+    use super::*;
+
+    #[test]
+    fn the_files_of_this_machine_are_read() {
+        let [passwd, group] = files();
+        assert!(passwd.starts_with(b"root:") && group.starts_with(b"root:"));
+        assert!(read("/no/such/file").is_err() && read("/etc").is_err());
+        let null = read("/dev/null");
+        assert!(null.is_err(), "a device is no file");
+    }
+
+    #[test]
+    fn only_all_of_the_ids_make_castoff_that_user() {
+        let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
+        assert!(is_already(uid, None) && is_already(uid, Some(gid)));
+        assert!(!is_already(uid + 1, None) && !is_already(uid, Some(gid + 1)));
+    }
+
+    #[test]
+    fn pipes_have_owners_and_files_keep_theirs() {
+        let (reader, _writer) = io::pipe().unwrap();
+        assert_eq!(owner_of(reader.as_fd()), Some(Uid::current().as_raw()));
+        for path in ["/dev/null", "/etc/passwd", "/"] {
+            assert_eq!(owner_of(File::open(path).unwrap().as_fd()), None, "{path}");
+        }
+    }
+}

@@ -21,14 +21,6 @@ fn is_root() -> bool {
     is_root
 }
 
-/// What the child that prints all that it inherits has printed.
-#[track_caller]
-fn facts(castoff: Castoff) -> Vec<String> {
-    let mut castoff = castoff.child::<&str>(&example("print_env"), []).run();
-    assert_eq!(castoff.wait(), Ended::Code(0), "{:?}", castoff.log().all());
-    castoff.stdout().all()
-}
-
 #[track_caller]
 fn assert_has(facts: &[String], wanted: &[&str]) {
     for fact in wanted {
@@ -289,6 +281,25 @@ in_both_places! {
         castoff.wait();
     }
 
+    // What runtimes give by default lets root see the ports of nobody but root.
+    fn the_ports_of_another_user_are_seen(place) {
+        if !is_root() { return; }
+        let scratch = Scratch::new();
+        let program = for_everybody(&scratch, &example("server"));
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = free.local_addr().expect("an address");
+        drop(free);
+        let castoff = Castoff::new(place)
+            .env("CASTOFF_USER", "1234:5678")
+            .env("CASTOFF_CHECK_PERIOD", "50ms")
+            .env("CASTOFF_READY_CHECK", format!("listen:{}", address.port()));
+        let mut castoff =
+            without(CAP_SYS_PTRACE, castoff).child(&program, [address.to_string()]).start();
+        castoff.until_serving();
+        castoff.signal(libc::SIGTERM);
+        castoff.wait();
+    }
+
     fn the_child_is_killed_before_castoff(place) {
         let own: i32 = number(&fs::read_to_string("/proc/self/oom_score_adj").expect("/proc"));
         let castoff = Castoff::new(place).child("sleep", ["600"]).start();
@@ -360,12 +371,14 @@ fn who_may_not_become_that_user_says_so() {
     );
 }
 
-/// `--cap-drop ALL --cap-add SETUID --cap-add SETGID`
-fn without_cap_kill(castoff: Castoff) -> Castoff {
-    const CAP_KILL: libc::c_ulong = 5;
-    castoff.last(|| {
+const CAP_KILL: libc::c_ulong = 5;
+const CAP_SYS_PTRACE: libc::c_ulong = 19;
+
+/// As with `--cap-drop`.
+fn without(capability: libc::c_ulong, castoff: Castoff) -> Castoff {
+    castoff.last(move || {
         // SAFETY: numbers only. Root's next exec takes what the set still has.
-        Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_KILL, 0, 0, 0) })?;
+        Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })?;
         Ok(())
     })
 }
@@ -379,7 +392,7 @@ fn a_child_that_castoff_may_not_signal_ends_with_the_container() {
         .env("CASTOFF_USER", "1234")
         .env("CASTOFF_GRACE_PERIOD", "2s")
         .env("CASTOFF_KILL_RESERVE", "1s");
-    let mut castoff = without_cap_kill(castoff).child("sleep", ["600"]).start();
+    let mut castoff = without(CAP_KILL, castoff).child("sleep", ["600"]).start();
     castoff.until_serving();
     let warned = castoff.log().wait_for_event("child_out_of_reach");
     assert_eq!(warned["level"], "WARN");

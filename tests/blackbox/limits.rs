@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::support::{Castoff, Ended, Place, Running, example};
 
 /// castoff on a fixture, in front of a child that prints its environment.
-fn on_fixture(name: &str) -> Castoff {
+pub(crate) fn on_fixture(name: &str) -> Castoff {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cgroup").join(name);
     assert!(root.exists(), "no fixture {name}");
     Castoff::new(Place::Subreaper)
@@ -23,8 +23,14 @@ fn on_fixture(name: &str) -> Castoff {
 
 /// Runs it, and returns the environment of its child.
 #[track_caller]
-fn environment(castoff: Castoff) -> (BTreeMap<String, String>, Running) {
-    let mut castoff = castoff.child::<&str>(&example("print_env"), []).run();
+pub(crate) fn environment(castoff: Castoff) -> (BTreeMap<String, String>, Running) {
+    printed(castoff.child::<&str>(&example("print_env"), []))
+}
+
+/// The same with a child that is given already.
+#[track_caller]
+pub(crate) fn printed(castoff: Castoff) -> (BTreeMap<String, String>, Running) {
+    let mut castoff = castoff.run();
     assert_eq!(castoff.wait(), Ended::Code(0));
     let lines = castoff.stdout().all();
     let entries = lines.iter().filter_map(|line| line.strip_prefix("env\t")?.split_once('='));

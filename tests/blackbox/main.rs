@@ -27,6 +27,7 @@ mod reaping;
 mod restart;
 mod robustness;
 mod signals;
+mod sizing;
 mod stop;
 mod support;
 mod terminal;

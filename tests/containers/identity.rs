@@ -30,7 +30,7 @@ fn the_users_of_the_image_are_known() {
 /// As an image's own USER would have it, seen by the same child.
 #[test]
 fn it_is_what_the_runtime_itself_does() {
-    let show = "id; grep -E '^(Uid|Gid|Groups|Cap(Prm|Eff|Amb))' /proc/self/status; echo $HOME";
+    let show = "grep -E '^(Uid|Gid|Groups|Cap(Prm|Eff|Amb))' /proc/self/status; echo $HOME";
     for user in ["app", "1500:1502", "4321"] {
         let by_castoff = Container::of(Image::Busybox).env("CASTOFF_USER", user);
         let by_podman = Container::of(Image::Busybox).option(format!("--user={user}"));
@@ -67,7 +67,7 @@ fn it_serves_and_stops_on_a_read_only_root() {
         .env("CASTOFF_USER", "1234:5678")
         .env("CASTOFF_WORKDIR", "/dev")
         .env("CASTOFF_NOTIFY", "on");
-    let mut container = container.child(["/notifier", "READY=1", "STATUS=at work"]).start();
+    let container = container.child(["/notifier", "READY=1", "STATUS=at work"]).start();
     container.until_serving();
     container.stop(10);
     assert_eq!(container.log.wait_for_event("child_exited")["reason"], "stopped");

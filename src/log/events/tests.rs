@@ -3,6 +3,7 @@
 use super::*;
 use crate::log::capture::{lines_of, without_time};
 use crate::policy::limits::CgroupKind;
+use crate::policy::program::Kind;
 
 /// The one line of an event: its level, message and the rest.
 #[track_caller]
@@ -42,8 +43,7 @@ fn limits_detected_names_the_limits_that_exist() {
         cgroup: CgroupKind::V2,
         cpus: Some(Limit { value: 1.5, source: "/sys/fs/cgroup/cpu.max".into() }),
         memory_bytes: Some(Limit { value: 1 << 30, source: "/sys/fs/cgroup/memory.max".into() }),
-        pids: None,
-        affinity: None,
+        ..Limits::default()
     };
     assert_line(
         || limits_detected(&limits),
@@ -111,6 +111,22 @@ fn start_and_phases() {
             r#""name":"GOMAXPROCS","value":"2","why":"cpus 1.5, rounded up"}"#
         ),
     );
+    assert_line(
+        || env_withheld("GOMAXPROCS", "is set already"),
+        concat!(
+            r#""level":"INFO","msg":"variable not exported","event":"env_withheld","#,
+            r#""name":"GOMAXPROCS","why":"is set already"}"#
+        ),
+    );
+    let program = |kind| Program { kind, file: b"/bin/node".to_vec(), ..Program::default() };
+    assert_line(
+        || program_recognised(&program(Kind::Node)),
+        concat!(
+            r#""level":"INFO","msg":"program recognised","event":"program_recognised","#,
+            r#""program":"node","file":"/bin/node"}"#
+        ),
+    );
+    assert!(lines_of(|| program_recognised(&program(Kind::Other))).is_empty());
     assert_line(
         || child_started(7, OsStr::new("serve")),
         concat!(

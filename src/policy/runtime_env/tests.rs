@@ -1,14 +1,13 @@
 //! Each runtime's rounding, and the variables that are left alone.
 
+mod go;
+mod options;
+
 use super::*;
 use proptest::prelude::*;
 
 fn limit<T>(value: T) -> Option<Limit<T>> {
     Some(Limit { value, source: "/f".to_owned() })
-}
-
-fn value(exports: &[Export], name: &str) -> Option<String> {
-    exports.iter().find(|export| export.name == name).map(|export| export.value.clone())
 }
 
 fn all_limits() -> Limits {
@@ -21,11 +20,49 @@ fn all_limits() -> Limits {
     }
 }
 
+fn sizing(profiles: &[Profile]) -> Sizing {
+    Sizing { profiles: profiles.to_vec(), ..Sizing::default() }
+}
+
+/// With these entries of the environment and this command.
+fn found(
+    limits: &Limits,
+    sizing: &Sizing,
+    program: &Program,
+    environment: &[&str],
+    command: &[&str],
+) -> Exports {
+    let environment: Vec<_> =
+        environment.iter().map(|entry| CString::new(*entry).unwrap()).collect();
+    let command: Vec<_> = command.iter().map(OsString::from).collect();
+    let surroundings = Surroundings { environment: &environment, command: &command };
+    exports(limits, sizing, program, &surroundings)
+}
+
+/// For a program that is not known, in an empty environment.
+fn plain(limits: &Limits, sizing: &Sizing) -> Exports {
+    found(limits, sizing, &Program::default(), &[], &["app"])
+}
+
+impl Exports {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.exports.iter().find(|export| export.name == name).map(|export| export.value.as_str())
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.exports.iter().map(|export| export.name).collect()
+    }
+
+    fn why_not(&self, name: &str) -> Option<&str> {
+        self.withheld.iter().find(|it| it.name == name).map(|it| it.why.as_str())
+    }
+}
+
 #[test]
 fn every_limit_is_exported_with_the_rounding_of_each_runtime() {
-    let exports = exports(&all_limits(), &Sizing::default(), |_| false);
+    let all = plain(&all_limits(), &sizing(&Profile::ALL));
     let found: Vec<_> =
-        exports.iter().map(|e| (e.name, e.value.as_str(), e.why.as_str())).collect();
+        all.exports.iter().map(|e| (e.name, e.value.as_str(), e.why.as_str())).collect();
     assert_eq!(
         found,
         [
@@ -36,51 +73,122 @@ fn every_limit_is_exported_with_the_rounding_of_each_runtime() {
             ("GOMEMLIMIT", "966367641", "0.9 of 1073741824 bytes from /f"),
             ("OMP_NUM_THREADS", "1", "floor, at least 1; 1.5 CPUs from /f"),
             ("PYTHON_CPU_COUNT", "2", "ceil, at least 1; 1.5 CPUs from /f"),
+            (
+                "JAVA_TOOL_OPTIONS",
+                "-XX:MaxRAMPercentage=75.0",
+                "75 % for the heap, 1073741824 bytes from /f"
+            ),
+            (
+                "NODE_OPTIONS",
+                "--max-old-space-size=768",
+                "75 % for the heap, 1073741824 bytes from /f"
+            ),
+            ("WEB_CONCURRENCY", "2", "1 for each 512 MiB, 1073741824 bytes from /f"),
+            ("JULIA_NUM_THREADS", "1", "floor, at least 1; 1.5 CPUs from /f"),
+            ("MALLOC_ARENA_MAX", "2", "2 where memory is limited, 1073741824 bytes from /f"),
         ]
     );
+    assert!(all.exports.iter().all(|export| export.change == Change::Added));
+    assert_eq!(all.withheld, []);
+    let default = plain(&all_limits(), &Sizing::default());
+    assert_eq!(default.exports, all.exports[..7]);
 }
 
 #[test]
 fn without_a_limit_there_is_nothing_to_say() {
     let unlimited = Limits { affinity: Some(8), ..Limits::default() };
-    assert_eq!(exports(&unlimited, &Sizing::default(), |_| false), []);
+    let environment = ["GOMAXPROCS=1", "NODE_OPTIONS="];
+    let sizing = sizing(&Profile::ALL);
+    let found = found(&unlimited, &sizing, &Program::default(), &environment, &["java"]);
+    assert_eq!(found, Exports::default());
+}
+
+#[test]
+fn each_variable_goes_by_a_limit_of_its_own_kind() {
+    let all = sizing(&Profile::ALL);
+    let cpus = Limits { memory_bytes: None, pids: None, ..all_limits() };
+    assert_eq!(
+        plain(&cpus, &all).names(),
+        ["CASTOFF_CPUS", "GOMAXPROCS", "OMP_NUM_THREADS", "PYTHON_CPU_COUNT", "JULIA_NUM_THREADS"]
+    );
+    let memory = Limits { cpus: None, pids: None, ..all_limits() };
+    assert_eq!(
+        plain(&memory, &all).names(),
+        [
+            "CASTOFF_MEMORY_BYTES",
+            "GOMEMLIMIT",
+            "JAVA_TOOL_OPTIONS",
+            "NODE_OPTIONS",
+            "WEB_CONCURRENCY",
+            "MALLOC_ARENA_MAX"
+        ]
+    );
+    let pids = Limits { cpus: None, memory_bytes: None, ..all_limits() };
+    assert_eq!(plain(&pids, &all).names(), ["CASTOFF_PIDS"]);
 }
 
 #[test]
 fn without_a_profile_nothing_is_exported() {
-    let off = Sizing { profiles: Vec::new(), ..Sizing::default() };
-    assert_eq!(exports(&all_limits(), &off, |_| false), []);
+    assert_eq!(plain(&all_limits(), &sizing(&[])), Exports::default());
 }
 
 #[test]
 fn a_profile_exports_its_own_variables_and_once() {
-    let sizing = Sizing { profiles: vec![Profile::Python, Profile::Python], ..Sizing::default() };
-    let names: Vec<_> =
-        exports(&all_limits(), &sizing, |_| false).iter().map(|export| export.name).collect();
-    assert_eq!(names, ["CASTOFF_CPUS", "CASTOFF_MEMORY_BYTES", "CASTOFF_PIDS", "PYTHON_CPU_COUNT"]);
+    let twice = sizing(&[Profile::Python, Profile::Python]);
+    assert_eq!(
+        plain(&all_limits(), &twice).names(),
+        ["CASTOFF_CPUS", "CASTOFF_MEMORY_BYTES", "CASTOFF_PIDS", "PYTHON_CPU_COUNT"]
+    );
+    let set = found(&all_limits(), &twice, &Program::default(), &["PYTHON_CPU_COUNT=1"], &[]);
+    assert_eq!(set.withheld.len(), 1);
 }
 
 #[test]
 fn a_variable_that_is_set_is_never_touched() {
-    let every = exports(&all_limits(), &Sizing::default(), |_| false);
-    for set in &every {
-        let others = exports(&all_limits(), &Sizing::default(), |name| name == set.name);
-        let expected: Vec<_> =
-            every.iter().filter(|export| export.name != set.name).cloned().collect();
-        assert_eq!(others, expected);
+    let sizing = sizing(&Profile::ALL);
+    let every = plain(&all_limits(), &sizing);
+    for set in &every.exports {
+        let others: Vec<_> =
+            every.exports.iter().filter(|export| export.name != set.name).cloned().collect();
+        // To nothing, and to something that decides where options are appended.
+        let value = if set.name.ends_with("OPTIONS") { "-Xmx1g --max-heap-size=9" } else { "9" };
+        for value in ["", value] {
+            let entry = format!("{}={value}", set.name);
+            let found = found(&all_limits(), &sizing, &Program::default(), &[&entry], &["app"]);
+            assert_eq!(found.exports, others, "{entry}");
+            assert!(found.why_not(set.name).is_some(), "{entry}");
+        }
+        // By the command itself, which would win.
+        let assignments = vec![format!("{}=x", set.name).into_bytes()];
+        let program = Program { assignments, ..Program::default() };
+        let found = found(&all_limits(), &sizing, &program, &[], &["app"]);
+        assert_eq!(found.exports, others, "{}", set.name);
     }
 }
 
 #[test]
-fn automemlimit_keeps_gomemlimit_away() {
-    let exports = exports(&all_limits(), &Sizing::default(), |name| name == "AUTOMEMLIMIT");
-    assert_eq!(value(&exports, "GOMEMLIMIT"), None);
-    assert_eq!(value(&exports, "GOMAXPROCS"), Some("2".to_owned()));
+fn the_first_of_several_entries_is_the_one_that_counts() {
+    let environment = [c"AB=0", c"A", c"A=1", c"A=2"].map(Into::into);
+    let surroundings = Surroundings { environment: &environment, command: &[] };
+    assert_eq!(surroundings.value_of("A"), Some(OsStr::new("1")));
+    assert_eq!(surroundings.value_of("B"), None);
+}
+
+#[test]
+fn the_program_matters_only_for_gomaxprocs() {
+    let depend = |limits: &Limits, sizing: &Sizing, environment: &[CString]| {
+        depend_on_program(limits, sizing, &Surroundings { environment, command: &[] })
+    };
+    let default = Sizing::default();
+    assert!(depend(&all_limits(), &default, &[]));
+    assert!(!depend(&all_limits(), &default, &[c"GOMAXPROCS=".into()]));
+    assert!(!depend(&all_limits(), &sizing(&[Profile::Java]), &[]));
+    assert!(!depend(&Limits { cpus: None, ..all_limits() }, &default, &[]));
 }
 
 #[test]
 fn roundings_of_each_runtime_and_forced_ones() {
-    // cpus, affinity, rounding -> GOMAXPROCS, OMP_NUM_THREADS, PYTHON_CPU_COUNT
+    // cpus, affinity, rounding -> GOMAXPROCS, OMP_NUM_THREADS, PYTHON_CPU_COUNT, JULIA_NUM_THREADS
     for (cpus, affinity, rounding, go, omp, python) in [
         (0.5, Some(4), Rounding::Auto, 2, 1, 1),
         (0.5, Some(1), Rounding::Auto, 1, 1, 1),
@@ -94,34 +202,54 @@ fn roundings_of_each_runtime_and_forced_ones() {
         (0.1, Some(4), Rounding::Ceil, 1, 1, 1),
     ] {
         let limits = Limits { cpus: limit(cpus), affinity, ..Limits::default() };
-        let sizing = Sizing { rounding, ..Sizing::default() };
-        let exports = exports(&limits, &sizing, |_| false);
-        let threads = ["GOMAXPROCS", "OMP_NUM_THREADS", "PYTHON_CPU_COUNT"]
-            .map(|name| value(&exports, name).unwrap());
-        assert_eq!(threads, [go, omp, python].map(|n: u32| n.to_string()), "{cpus} {rounding:?}");
+        let sizing = Sizing { rounding, ..sizing(&Profile::ALL) };
+        let exports = plain(&limits, &sizing);
+        let threads = ["GOMAXPROCS", "OMP_NUM_THREADS", "PYTHON_CPU_COUNT", "JULIA_NUM_THREADS"]
+            .map(|name| exports.value(name).unwrap().to_owned());
+        let expected = [go, omp, python, omp].map(|n: u32| n.to_string());
+        assert_eq!(threads, expected, "{cpus} {rounding:?}");
     }
 }
 
 #[test]
-fn the_share_of_memory_is_whole_bytes_that_go_can_read() {
-    for (memory, ratio, expected) in [
-        (1 << 30, 0.9, 966_367_641),
-        (1 << 30, 0.5, 536_870_912),
-        (u64::MAX, 0.9, i64::MAX as u64),
-        (u64::MAX, 0.45, 8_301_034_833_169_298_432),
-        (1, 0.5, 1),
+fn workers_have_room_and_no_more_than_the_cpus_can_run() {
+    const MIB: u64 = 1 << 20;
+    for (mib, cpus, affinity, expected) in [
+        (64, Some(4.0), Some(8), "1"),
+        (511, Some(4.0), Some(8), "1"),
+        (512, Some(4.0), Some(8), "1"),
+        (1024, Some(4.0), Some(8), "2"),
+        (4096, Some(1.5), Some(8), "5"),
+        (4096, Some(0.5), Some(8), "3"),
+        (16_384, None, Some(2), "5"),
+        (4096, None, None, "8"),
     ] {
-        let memory = limit(memory).unwrap();
-        assert_eq!(gomemlimit(&memory, ratio).0, expected, "{} {ratio}", memory.value);
+        let limits = Limits {
+            memory_bytes: limit(mib * MIB),
+            cpus: cpus.and_then(limit),
+            affinity,
+            ..Limits::default()
+        };
+        let found = plain(&limits, &sizing(&[Profile::Web]));
+        assert_eq!(found.value("WEB_CONCURRENCY"), Some(expected), "{mib} {cpus:?}");
     }
+}
+
+#[test]
+fn tunables_of_the_c_library_decide_on_arenas() {
+    let with = |entry| {
+        found(&all_limits(), &sizing(&[Profile::Malloc]), &Program::default(), &[entry], &[])
+    };
+    let decided = with("GLIBC_TUNABLES=a=1:glibc.malloc.arena_max=8");
+    assert_eq!(decided.why_not("MALLOC_ARENA_MAX"), Some("GLIBC_TUNABLES decides"));
+    assert_eq!(with("GLIBC_TUNABLES=glibc.malloc.check=1").value("MALLOC_ARENA_MAX"), Some("2"));
 }
 
 #[test]
 fn fractions_of_a_cpu_are_printed_exactly_and_shortest() {
     for (cpus, text) in [(1.5, "1.5"), (2.0, "2"), (0.5, "0.5"), (0.001, "0.001"), (0.1, "0.1")] {
         let limits = Limits { cpus: limit(cpus), ..Limits::default() };
-        let exports = exports(&limits, &Sizing::default(), |_| false);
-        assert_eq!(value(&exports, "CASTOFF_CPUS").as_deref(), Some(text));
+        assert_eq!(plain(&limits, &Sizing::default()).value("CASTOFF_CPUS"), Some(text));
     }
 }
 
@@ -133,10 +261,10 @@ proptest! {
     ) {
         let limits = Limits { cpus: limit(cpus), affinity, ..Limits::default() };
         let number = |rounding, name| {
-            let sizing = Sizing { rounding, ..Sizing::default() };
-            value(&exports(&limits, &sizing, |_| false), name).unwrap().parse::<u64>().unwrap()
+            let sizing = Sizing { rounding, ..sizing(&Profile::ALL) };
+            plain(&limits, &sizing).value(name).unwrap().parse::<u64>().unwrap()
         };
-        for name in ["GOMAXPROCS", "OMP_NUM_THREADS", "PYTHON_CPU_COUNT"] {
+        for name in ["GOMAXPROCS", "OMP_NUM_THREADS", "PYTHON_CPU_COUNT", "JULIA_NUM_THREADS"] {
             let (floor, ceil) = (number(Rounding::Floor, name), number(Rounding::Ceil, name));
             prop_assert!(floor >= 1 && ceil >= floor && ceil - floor <= 1);
             prop_assert!(floor as f64 <= cpus.max(1.0) && ceil as f64 >= cpus);
@@ -154,13 +282,41 @@ proptest! {
     }
 
     #[test]
-    fn the_share_of_memory_is_never_more_than_the_limit(
+    fn any_memory_gives_values_that_runtimes_start_with(
         bytes in 1u64..=u64::MAX,
-        ratio in 0.01f64..=1.0,
+        cpus in proptest::option::of(0.001f64..9000.0),
+        affinity in proptest::option::of(1u32..9000),
     ) {
-        let share = gomemlimit(&limit(bytes).unwrap(), ratio).0;
-        // Above 2^53 a float is not exact to the byte.
-        prop_assert!(share >= 1 && share <= bytes.saturating_add(bytes >> 52));
-        prop_assert!(share <= i64::MAX as u64);
+        let limits = Limits {
+            cpus: cpus.and_then(limit), memory_bytes: limit(bytes), affinity, ..Limits::default()
+        };
+        let found = plain(&limits, &sizing(&Profile::ALL));
+        if let Some(option) = found.value("NODE_OPTIONS") {
+            let mib: u64 = option.strip_prefix("--max-old-space-size=").unwrap().parse().unwrap();
+            prop_assert!(mib >= 32 && mib <= (bytes >> 20) * 3 / 4);
+        }
+        prop_assert!(found.value("WEB_CONCURRENCY").unwrap().parse::<u64>().unwrap() >= 1);
+        let names: std::collections::BTreeSet<_> = found.names().into_iter().collect();
+        prop_assert_eq!(names.len(), found.exports.len());
+    }
+
+    #[test]
+    fn any_environment_and_command_are_no_panic(
+        values in proptest::collection::vec("[-A-Za-z:=\"'\\\\ _]{0,40}", 6),
+        command in proptest::collection::vec("[-A-Za-z:=\"'\\\\ _]{0,40}", 0..4),
+    ) {
+        let names = [
+            "JAVA_TOOL_OPTIONS", "NODE_OPTIONS", "GODEBUG", "JDK_JAVA_OPTIONS", "GLIBC_TUNABLES",
+            "GOMEMLIMIT",
+        ];
+        let environment: Vec<_> =
+            names.iter().zip(&values).map(|(name, value)| format!("{name}={value}")).collect();
+        let environment: Vec<_> = environment.iter().map(String::as_str).collect();
+        let command: Vec<_> = command.iter().map(String::as_str).collect();
+        let sizing = sizing(&Profile::ALL);
+        let found = found(&all_limits(), &sizing, &Program::default(), &environment, &command);
+        // Each variable is told of, one way or the other.
+        prop_assert_eq!(found.exports.len() + found.withheld.len(), 12);
+        prop_assert_eq!(found.why_not("GOMEMLIMIT"), Some("is set already"));
     }
 }

@@ -86,7 +86,7 @@ fn only_what_the_runtime_has_set_for_castoffs_own_user_is_changed() {
         let changed = variables(own, child, variable);
         changed
             .into_iter()
-            .map(|(name, value)| format!("{name}={}", value.map_or("none".into(), text)))
+            .map(|(name, value)| format!("{name}={}", value.map_or_else(|| "none".into(), text)))
             .collect()
     };
     assert_eq!(changed(&root, &app, &[]), ["HOME=/home/app"]);

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::Listener;
+use crate::system::eyes::Eyes;
 
 pub(super) struct Found {
     pub(super) listeners: Vec<Listener>,
@@ -34,7 +35,7 @@ pub(super) fn of_tree(
     }
     let mut was_read = tree.is_empty();
     for pid in tree {
-        match walk.process(&proc_root.join(format!("{pid}/fd"))) {
+        match walk.process(&proc_root.join(pid.to_string())) {
             Ok(()) => was_read = true,
             Err(error) => walk.note(&error),
         }
@@ -55,9 +56,10 @@ struct Walk {
 }
 
 impl Walk {
-    fn process(&mut self, descriptors: &Path) -> io::Result<()> {
+    fn process(&mut self, process: &Path) -> io::Result<()> {
         self.step();
-        for entry in descriptors.read_dir()? {
+        let _eyes = Eyes::of(process);
+        for entry in process.join("fd").read_dir()? {
             if self.is_over() {
                 break;
             }

@@ -47,6 +47,16 @@ impl Scratch {
         path
     }
 
+    /// The same with any bytes.
+    #[track_caller]
+    pub(crate) fn binary(&self, name: &str, content: &[u8]) -> String {
+        let (path, data) = (self.path(name), self.file(&format!("{name}.data"), content));
+        let copy = r#"cp "$1" "$2" && chmod 755 "$2""#;
+        let status = Command::new("/bin/sh").args(["-c", copy, "sh", &data, &path]).status();
+        assert!(status.expect("a shell").success(), "cannot write {path}");
+        path
+    }
+
     /// What a child has written to a file so far; nothing while there is none.
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
