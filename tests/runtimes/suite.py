@@ -99,6 +99,9 @@ def one(machine, runtime, limit):
         try:
             said = machine.ask(runtime, limit, settings)
             for variable, fact, kind in lines:
+                # Without that limit it is told once.
+                if getattr(limit, kind) is None and limit != Limit():
+                    continue
                 value = said.exports.get(variable, "-" if variable == "-" else "not set")
                 rows.append((f"{runtime.name}: {fact}", limit.of(kind), variable, value,
                              shown(said.facts.get(fact)), shown(bare.facts.get(fact))))
