@@ -452,7 +452,9 @@ in_both_places! {
             let started = |line: &&String| line.contains("\"event\":\"child_started\"");
             (castoff.log().so_far().iter().filter(started).count() == 2).then_some(())
         });
-        assert_eq!(scratch.read("message"), "");
+        wait_until("the first end is taken back", || {
+            scratch.read("message").is_empty().then_some(())
+        });
         castoff.until_serving().signal(libc::SIGTERM);
         assert_eq!(castoff.code(), 143);
         assert_eq!(scratch.read("message"), "");
