@@ -80,7 +80,7 @@ impl Supervisor {
                     self.check_command_ended(*pid, reason);
                 }
                 Change::Ended { reason, .. } if self.limits.is(*pid) => {
-                    self.resize_command_ended(reason)
+                    self.resize_command_ended(reason);
                 }
                 _ if !self.is_child(*pid) => {}
                 Change::Stopped(by) => {

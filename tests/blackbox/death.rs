@@ -475,8 +475,8 @@ in_both_places! {
 
     fn the_message_is_there_before_castoff_is_killed(place) {
         let scratch = Scratch::new();
-        // Somebody is left whom the sweep waits for.
-        let script = "(trap '' TERM; echo > $FLAG; while :; do sleep 0.01; done) &
+        // Somebody is left whom the sweep waits for; the directory goes with the test.
+        let script = "(trap '' TERM; echo > $FLAG; while [ -e $FLAG ]; do sleep 0.01; done) &
             while ! [ -e $FLAG ]; do sleep 0.01; done; exit 7";
         let castoff = castoff(place, &scratch).env("FLAG", scratch.path("flag"));
         let mut castoff = castoff.script(script).start();

@@ -111,18 +111,11 @@ fn lines_of(events: &[Value], hook: &str) -> Vec<String> {
     events.iter().filter(is_it).map(line).collect()
 }
 
-/// Every process below, not the one itself.
-fn descendants(pid: i32) -> Vec<i32> {
-    let born = process::children(pid);
-    let below: Vec<_> = born.iter().flat_map(|child| descendants(*child)).collect();
-    [born, below].concat()
-}
-
 /// Waits until so many processes are below, and gives them.
 #[track_caller]
 fn until_descendants(pid: i32, count: usize) -> Vec<i32> {
     wait_until(&format!("castoff has {count} descendants"), || {
-        Some(descendants(pid)).filter(|all| all.len() == count)
+        Some(process::descendants(pid)).filter(|all| all.len() == count)
     })
 }
 
@@ -362,7 +355,7 @@ in_both_places! {
         let castoff = with_grace(place, "10m", "599700ms").hook("CASTOFF_PRE_START", &script);
         let mut castoff = castoff.script("exit 0").start();
         castoff.until_hook_says("waiting");
-        let tree = descendants(castoff.pid);
+        let tree = process::descendants(castoff.pid);
         give(&go);
         assert_eq!(castoff.wait(), Ended::Code(4));
         assert!(!castoff.has_event("child_started"));
@@ -580,7 +573,7 @@ in_both_places! {
         for tick in 1..50 {
             castoff.until_hook_says(&format!("tick {tick}"));
         }
-        let tree = descendants(castoff.pid);
+        let tree = process::descendants(castoff.pid);
         castoff.signal(libc::SIGTERM);
         assert_eq!(castoff.wait(), Ended::Code(143));
         assert_gone(&tree);
@@ -644,10 +637,10 @@ in_both_places! {
             castoff.stdout().wait_for_line("ready");
             castoff.until_serving().signal(libc::SIGTERM);
             castoff.until_hook_says("here");
-            let tree = descendants(castoff.pid);
+            let tree = process::descendants(castoff.pid);
             castoff.signal(libc::SIGINT);
             castoff.stdout().wait_for_line("2 ");
-            wait_until("the hook has gone", || (descendants(castoff.pid).len() == 1).then_some(()));
+            wait_until("the hook has gone", || (process::descendants(castoff.pid).len() == 1).then_some(()));
             castoff.log().wait_for_event("hook_finished");
             process::signal(castoff.child(), libc::SIGTERM);
             assert_eq!(castoff.wait(), Ended::Code(0));
@@ -710,7 +703,7 @@ in_both_places! {
         let castoff = castoff.env("CASTOFF_STOPPED_EXIT_CODE", "0");
         let mut castoff = castoff.child(&example("stubborn"), ["1"]).start();
         let tree = wait_until("the whole tree runs", || {
-            let all = descendants(castoff.pid);
+            let all = process::descendants(castoff.pid);
             (castoff.stdout().so_far().len() == 2 && all.len() == 2).then_some(all)
         });
         castoff.until_serving();
@@ -887,7 +880,7 @@ in_both_places! {
         let castoff = castoff(place).hook("CASTOFF_POST_STOP", &script);
         let mut castoff = castoff.script("exit 6").start();
         castoff.until_hook_says("waiting");
-        let tree = descendants(castoff.pid);
+        let tree = process::descendants(castoff.pid);
         give(&go);
         assert_eq!(castoff.wait(), Ended::Code(6));
         assert_gone(&tree);
@@ -906,7 +899,7 @@ in_both_places! {
         let asked_at = Instant::now();
         castoff.signal(libc::SIGTERM);
         castoff.until_hook_says("here");
-        let tree = descendants(castoff.pid);
+        let tree = process::descendants(castoff.pid);
         assert_eq!(castoff.wait(), Ended::Code(143));
         assert!(asked_at.elapsed() >= Duration::from_millis(3250));
         assert_gone(&tree);
@@ -917,7 +910,7 @@ in_both_places! {
         let castoff = castoff(place).hook("CASTOFF_POST_STOP", "trap \"\" TERM INT; echo here; sleep 600");
         let mut castoff = castoff.script("exit 6").start();
         castoff.until_hook_says("here");
-        let tree = descendants(castoff.pid);
+        let tree = process::descendants(castoff.pid);
         wait_until("the third request kills", || {
             if !process::is_running(castoff.pid) {
                 return Some(());

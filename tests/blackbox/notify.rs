@@ -930,7 +930,7 @@ in_both_places! {
             castoff.stdout().wait_for_line("ready");
             wait_until("the main process has gone", || {
                 let command = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                let all = descendants(castoff.pid);
+                let all = process::descendants(castoff.pid);
                 (!all.iter().any(|pid| command(pid).starts_with(b"sleep"))).then_some(())
             });
             until(&castoff, "/readyz", 200);
@@ -1046,13 +1046,6 @@ fn main_process(then: &str) -> String {
     format!(
         "exec 4<&0; {notifier} stdin <&4 & {notifier} MAINPID=$! barrier exit:0 >/dev/null; {then}"
     )
-}
-
-/// Every process below, not the one itself.
-fn descendants(pid: i32) -> Vec<i32> {
-    let born = process::children(pid);
-    let below: Vec<_> = born.iter().flat_map(|child| descendants(*child)).collect();
-    [born, below].concat()
 }
 
 /// A socket as systemd would have it, and the variable for it.

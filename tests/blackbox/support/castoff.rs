@@ -362,9 +362,13 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.result.is_none() && self.ended.try_recv().is_err() {
-            // SAFETY: takes two numbers; castoff has not been reaped, for the
-            // one who waits has not said so.
-            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+            // Nobody would end them once castoff has gone.
+            let left = process::descendants(self.pid);
+            for pid in [self.pid].into_iter().chain(left) {
+                // SAFETY: takes two numbers; castoff has not been reaped, for the
+                // one who waits has not said so.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
         }
     }
 }

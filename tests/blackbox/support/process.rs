@@ -79,3 +79,10 @@ pub(crate) fn try_signal(pid: i32, number: i32) {
     // SAFETY: takes two numbers.
     let _ = unsafe { libc::kill(pid, number) };
 }
+
+/// Every process below, not the one itself.
+pub(crate) fn descendants(pid: i32) -> Vec<i32> {
+    let born = children(pid);
+    let below: Vec<_> = born.iter().flat_map(|child| descendants(*child)).collect();
+    [born, below].concat()
+}
