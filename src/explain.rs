@@ -203,7 +203,9 @@ pub(crate) fn json(facts: &Facts<'_>) -> String {
         page.open("", '{');
         page.text("name", Some(name));
         page.text("value", Some(value));
-        page.value("appended", &(*change == Change::Appended));
+        if *change == Change::Appended {
+            page.value("appended", &true);
+        }
         page.text("why", Some(why));
         page.close('}');
     }

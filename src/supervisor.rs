@@ -402,8 +402,7 @@ impl Supervisor {
                 self.note_forwarded(signal, Some(sender), result);
             }
         }
-        self.follow_limits();
-        self.witness.lookout.begin();
+        self.limits.begin();
     }
 
     fn start_hook(&mut self, hook: Hook) {

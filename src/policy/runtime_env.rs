@@ -265,12 +265,13 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// As many workers as there is memory for, and no more than gunicorn's manual
+    /// If that is more than one: as many workers as there is memory for, and no more than gunicorn's manual
     /// advises for the CPUs: each is a whole process, of which more than the CPUs
     /// can run only compete.
     fn add_workers(&mut self, limits: &Limits, rounding: Rounding) {
         /// What Heroku reckons for each (`WEB_MEMORY` of its buildpacks).
         const WORKER_BYTES: u64 = 512 << 20;
+        const NAME: &str = "WEB_CONCURRENCY";
         let Some(memory) = &limits.memory_bytes else { return };
         let by_memory = (memory.value / WORKER_BYTES).max(1);
         let cpus = match &limits.cpus {
@@ -278,17 +279,20 @@ impl<'a> Answer<'a> {
             None => limits.affinity.map(u64::from),
         };
         let by_cpus = cpus.map(|cpus| cpus.saturating_mul(2).saturating_add(1));
-        let rule = match by_cpus {
+        let (workers, rule) = match by_cpus {
             Some(workers) if workers < by_memory => {
-                return self.add(
-                    "WEB_CONCURRENCY",
-                    workers.to_string(),
-                    format!("2 for each of {} CPUs and 1; memory is for {by_memory}", workers / 2),
-                );
+                let rule =
+                    format!("2 for each of {} CPUs and 1; memory is for {by_memory}", workers / 2);
+                (workers, rule)
             }
-            _ => format!("1 for each 512 MiB, {}", bytes_of(memory)),
+            _ => (by_memory, format!("1 for each 512 MiB, {}", bytes_of(memory))),
         };
-        self.add("WEB_CONCURRENCY", by_memory.to_string(), rule);
+        if workers == 1 {
+            // It is what gunicorn and uvicorn do anyway; but Puma would take it for
+            // a cluster of one, with a second process beside the worker.
+            return self.withhold(NAME, format!("1 worker is the programs' own rule; {rule}"));
+        }
+        self.add(NAME, workers.to_string(), rule);
     }
 
     fn add_arenas(&mut self, memory: Option<&Limit<u64>>) {

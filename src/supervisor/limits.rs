@@ -28,6 +28,9 @@ use crate::system::watch::Watch;
 /// much time has passed since the first.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
 
+/// How long a child has run before its limits are watched.
+const WATCH_DELAY: Duration = Duration::from_secs(1);
+
 /// How often limits are read where no file can be watched.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -112,6 +115,13 @@ impl CurrentLimits {
         looks.chain(self.kill_at).min()
     }
 
+    /// A child has been started: files are watched a little later. To close what
+    /// watches them takes the kernel up to some ms, which a program that ends at
+    /// once need not wait for.
+    pub(super) fn begin(&mut self) {
+        self.settle_at = Some(Instant::now() + WATCH_DELAY);
+    }
+
     /// Somebody has written to a file, or may have: they are read soon.
     pub(super) fn have_changed(&mut self) {
         self.settle_at = Some(Instant::now() + SETTLE_TIME);
@@ -150,10 +160,11 @@ impl CurrentLimits {
 
 impl Supervisor {
     /// Reads the limits, and waits for changes from now on.
-    pub(super) fn follow_limits(&mut self) {
+    fn follow_limits(&mut self) {
         self.limits.follow();
         // Whatever was written before the files were watched.
         self.read_limits();
+        self.witness.lookout.begin();
     }
 
     /// Does what is due by now.

@@ -45,13 +45,15 @@ impl Lookout {
         }
     }
 
-    /// Begins, now that a child runs. Without a runtime there is nobody to wait.
+    /// Begins, or goes on: a child runs.
     pub(super) fn begin(&mut self) {
         if self.watch.is_none() {
             let opened = self.file.clone().map(|file| Watch::open(&[file]));
             self.watch = opened.and_then(Result::ok).flatten();
         }
-        self.poll_at = (self.watch.is_none() && self.is_counted).then(|| later(POLL_INTERVAL));
+        if self.watch.is_none() && self.is_counted {
+            self.poll_at.get_or_insert_with(|| later(POLL_INTERVAL));
+        }
     }
 
     /// Waits until a look is worth it, but for what is due by time. Of the kernel's
