@@ -231,7 +231,7 @@ fn the_example_image_is_two_files_for_nobody() {
 }
 
 /// Flags of other programs that the documents name.
-const FOREIGN_FLAGS: [&str; 9] = [
+const FOREIGN_FLAGS: [&str; 10] = [
     "--locked",
     "--release",
     "--bench",
@@ -241,6 +241,7 @@ const FOREIGN_FLAGS: [&str; 9] = [
     "--sdnotify",
     "--stops",
     "--lags",
+    "--max-old-space-size",
 ];
 
 /// Variables that are placeholders, or that castoff gives rather than takes.
