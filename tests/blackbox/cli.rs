@@ -100,7 +100,7 @@ fn all_errors_are_told_at_once_and_nothing_is_started() {
 fn the_log_level_does_not_silence_a_configuration_error() {
     Refused::new().env("CASTOFF_LOG_LEVEL", "off").env("CASTOFF_SIZING", "ruby").says(&[
         "castoff: cannot use CASTOFF_SIZING=\"ruby\": expected default, off or a list of \
-                 go, openmp and python",
+                 default, go, openmp, python, java, node, web, julia and malloc",
     ]);
 }
 
@@ -230,7 +230,7 @@ fn a_mistake_in_the_file_is_told_with_its_place() {
         &format!("castoff: cannot use grace ({file}:2): no such key, the nearest is grace_period"),
         &format!(
             "castoff: cannot use sizing = [1.5] ({file}:3): expected default, off or a list of \
-             go, openmp and python"
+             default, go, openmp, python, java, node, web, julia and malloc"
         ),
     ]);
     Refused::new().env("CASTOFF_CONFIG", "/nonexistent").says(&[
