@@ -11,7 +11,7 @@ use crate::json::{Json, OrNull};
 use crate::policy::checks::CheckRules;
 use crate::policy::limits::{Found, Limit};
 use crate::policy::runtime_env::{Change, Export, Exports, Withheld};
-use crate::policy::statusz::printable;
+use crate::policy::statusz::{place, printable};
 use crate::policy::timeline::Step;
 
 /// Beyond this column nothing is aligned.
@@ -107,22 +107,24 @@ impl Page {
         let found = facts.found;
         let limits = &found.limits;
         self.row(&[&"cgroup", &limits.cgroup.as_str()]);
-        let mut limit = |name: &str, limit: Option<(String, &str)>| match limit {
-            Some((value, source)) => self.row(&[&name, &value, &place(found, source)]),
+        let mut limit = |name: &str, limit: Option<(String, &str)>, level| match limit {
+            Some((value, source)) => self.row(&[&name, &value, &place(source, level)]),
             None => self.row(&[&name, &"none"]),
         };
+        let levels = limits.levels;
         let number = |limit: &Limit<u64>| limit.value.to_string();
         let cpus = limits.cpus.as_ref().map(|cpus| (cpus.value.to_string(), &*cpus.source));
-        limit("cpus", cpus);
+        limit("cpus", cpus, levels.cpus);
         let bytes = limits.memory_bytes.as_ref();
-        limit("memory_bytes", bytes.map(|bytes| (bytes_text(bytes.value), &*bytes.source)));
-        limit("pids", limits.pids.as_ref().map(|pids| (number(pids), &*pids.source)));
+        let bytes = bytes.map(|bytes| (bytes_text(bytes.value), &*bytes.source));
+        limit("memory_bytes", bytes, levels.memory_bytes);
+        let pids = limits.pids.as_ref().map(|pids| (number(pids), &*pids.source));
+        limit("pids", pids, levels.pids);
         if let Some(count) = limits.affinity {
             self.row(&[&"usable CPUs", &count, &"affinity and cpuset"]);
         }
         if let Some(Limit { value, source }) = &facts.memory_high {
-            let place = place(found, source);
-            let place = format_args!("{place}: slows down, limits nothing");
+            let place = format_args!("{source}: slows down, limits nothing");
             self.row(&[&"memory_high", &bytes_text(*value), &place]);
         }
         self.section("limits", "");
@@ -156,19 +158,6 @@ impl Page {
     }
 }
 
-/// The file, and whose it is.
-fn place(found: &Found, source: &str) -> String {
-    let whose = match found.level_of(source) {
-        // Nobody can see whose it is.
-        Some(_) if source.ends_with("/memory.stat") => " (of an ancestor)".to_owned(),
-        Some(0) => " (the own group)".to_owned(),
-        Some(1) => " (the group above)".to_owned(),
-        Some(levels) => format!(" ({levels} groups above)"),
-        None => String::new(),
-    };
-    format!("{source}{whose}")
-}
-
 /// `67108864, 64 MiB`
 fn bytes_text(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
@@ -186,14 +175,6 @@ pub(crate) fn json(facts: &Facts<'_>) -> String {
     let limits = &found.limits;
     page.open("limits", '{');
     page.limits(limits);
-    page.open("levels", '{');
-    let mut level = |name: &str, source: Option<&String>| {
-        page.value(name, &OrNull(source.and_then(|source| found.level_of(source))));
-    };
-    level("cpus", limits.cpus.as_ref().map(|limit| &limit.source));
-    level("memory_bytes", limits.memory_bytes.as_ref().map(|limit| &limit.source));
-    level("pids", limits.pids.as_ref().map(|limit| &limit.source));
-    page.close('}');
     page.value("usable_cpus", &OrNull(limits.affinity));
     page.value("memory_high_bytes", &OrNull(facts.memory_high.as_ref().map(|high| high.value)));
     page.close('}');
@@ -301,7 +282,7 @@ mod tests {
              cgroup        v2\n\
              cpus          none\n\
              memory_bytes  none\n\
-             pids          7            /m?n/a?b?/pids.max (the group above)\n\
+             pids          7            /m?n/a?b?/pids.max, the group above\n\
              memory_high   4096, 4 KiB  /x: slows down, limits nothing\n\
              \n[program]\n\
              go 1.24\n\

@@ -63,9 +63,9 @@ impl Json {
         }
     }
 
-    /// The members of an object: each limit or null, and the sources of each.
+    /// The members of an object: each limit or null, and the file and level of each.
     pub(crate) fn limits(&mut self, limits: &Limits) {
-        let Limits { cgroup, cpus, memory_bytes, pids, .. } = limits;
+        let Limits { cgroup, cpus, memory_bytes, pids, levels, .. } = limits;
         let finite = value(cpus).filter(|cpus| cpus.is_finite());
         self.text("cgroup", Some(cgroup.as_str()));
         self.value("cpus", &OrNull(finite));
@@ -75,6 +75,11 @@ impl Json {
         self.text("cpus", source(cpus));
         self.text("memory_bytes", source(memory_bytes));
         self.text("pids", source(pids));
+        self.close('}');
+        self.open("levels", '{');
+        self.value("cpus", &OrNull(levels.cpus));
+        self.value("memory_bytes", &OrNull(levels.memory_bytes));
+        self.value("pids", &OrNull(levels.pids));
         self.close('}');
     }
 

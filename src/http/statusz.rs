@@ -11,7 +11,8 @@
 //!           "exit":{"exit_code":143,"signal":"SIGTERM"},"status":"warm"},
 //!  "checks":[{"check":"page","level":"ready","ok":true,"changed_ms_ago":1500}],
 //!  "limits":{"cgroup":"v2","cpus":1.5,"memory_bytes":null,"pids":null,
-//!            "sources":{"cpus":"/sys/fs/cgroup/cpu.max","memory_bytes":null,"pids":null}},
+//!            "sources":{"cpus":"/sys/fs/cgroup/cpu.max","memory_bytes":null,"pids":null},
+//!            "levels":{"cpus":0,"memory_bytes":null,"pids":null}},
 //!  "used":{"cpu_seconds":2.5,"throttled_periods":3,"throttled_seconds":0.25,"memory_bytes":7340032,
 //!          "working_set_bytes":5242880,"pids":12,
 //!          "pressure":{"cpu":{"waiting_seconds":1.5,"stalled_seconds":0},"memory":{..},"io":{..}}},
@@ -168,6 +169,7 @@ mod tests {
         status.notify_status = Some("\"\u{7f}\\".to_owned());
         let source = "/sys/fs/cgroup/cpu.max".to_owned();
         status.limits.cpus = Some(Limit { value: 1.5, source });
+        status.limits.levels.cpus = Some(0);
         status.checks.push(CheckReport {
             name: "page".to_owned(),
             level: Level::Dependency,
@@ -193,6 +195,7 @@ mod tests {
                 "sources": {
                     "cpus": "/sys/fs/cgroup/cpu.max", "memory_bytes": null, "pids": null,
                 },
+                "levels": { "cpus": 0, "memory_bytes": null, "pids": null },
             },
             "used": {
                 "cpu_seconds": 2.5, "throttled_periods": 3, "throttled_seconds": 0.25,

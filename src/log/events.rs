@@ -59,7 +59,7 @@ pub(crate) fn castoff_started(start: &Start<'_>) {
 }
 
 pub(crate) fn limits_detected(limits: &Limits) {
-    let Limits { cgroup, cpus, memory_bytes, pids, .. } = limits;
+    let Limits { cgroup, cpus, memory_bytes, pids, levels, .. } = limits;
     let has_any = cpus.is_some() || memory_bytes.is_some() || pids.is_some();
     info!(
         event = "limits_detected",
@@ -70,6 +70,9 @@ pub(crate) fn limits_detected(limits: &Limits) {
         cpu_source = source(cpus),
         memory_source = source(memory_bytes),
         pids_source = source(pids),
+        cpu_level = levels.cpus,
+        memory_level = levels.memory_bytes,
+        pids_level = levels.pids,
         "{}",
         if has_any { "limits detected" } else { "no limits detected, nothing to export" }
     );

@@ -23,6 +23,9 @@ const WARNINGS_MAX: usize = 8;
 
 const STATUS: &str = "/proc/self/status";
 
+/// v1's file with the lowest limit of memory that holds for a group.
+const STAT: &str = "memory.stat";
+
 /// The effective limits: the smallest that holds at any visible level.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Limits {
@@ -31,6 +34,7 @@ pub(crate) struct Limits {
     pub(crate) cpus: Option<Limit<f64>>,
     pub(crate) memory_bytes: Option<Limit<u64>>,
     pub(crate) pids: Option<Limit<u64>>,
+    pub(crate) levels: Levels,
     /// How many CPUs the process may run on, at least 1: the smaller of its
     /// affinity and its cpuset, whether or not that is less than the machine
     /// has.
@@ -38,6 +42,15 @@ pub(crate) struct Limits {
     /// The limit of CPUs is the quota of an ancestor: those see none, or a higher
     /// one, that look at the group of the process only.
     pub(crate) cpus_are_inherited: bool,
+}
+
+/// How far above the group of the process the group is that a limit is of: 0 for
+/// its own. `None`: of none, or of one that cannot be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Levels {
+    pub(crate) cpus: Option<usize>,
+    pub(crate) memory_bytes: Option<usize>,
+    pub(crate) pids: Option<usize>,
 }
 
 /// A limit and where it was found: the file, for instance
@@ -148,16 +161,17 @@ fn is_inherited_quota(limit: &Limit<f64>, layout: &Layout) -> bool {
     is_quota && source.parent() != own.map(PathBuf::as_path)
 }
 
-impl Found {
-    /// How far above the group of the process the source of a limit is: 0 for its
-    /// own. `None` for what is not of a group.
-    pub(crate) fn level_of(&self, source: &str) -> Option<usize> {
-        let dir = Path::new(source).parent();
-        let Layout { cpu, cpuset, memory, pids, .. } = &self.layout;
-        let groups = [cpu, cpuset, memory, pids].into_iter().flatten();
-        let level = |group: &Group| group.levels.iter().position(|at| Some(&**at) == dir);
-        groups.filter_map(level).min()
+/// The level of the file that a limit is from.
+fn level_of(source: &str, layout: &Layout) -> Option<usize> {
+    let file = Path::new(source);
+    if file.ends_with(STAT) {
+        // It tells the limit of an ancestor, and not of which.
+        return None;
     }
+    let Layout { cpu, cpuset, memory, pids, .. } = layout;
+    let groups = [cpu, cpuset, memory, pids].into_iter().flatten();
+    let level = |group: &Group| group.levels.iter().position(|at| Some(&**at) == file.parent());
+    groups.filter_map(level).min()
 }
 
 /// The lowest amount of memory above which v2 slows the processes down. It kills
@@ -199,7 +213,13 @@ impl<'a> Search<'a> {
         let cpus_are_inherited =
             cpus.as_ref().is_some_and(|limit| is_inherited_quota(limit, layout));
         let cgroup = layout.kind;
-        let limits = Limits { cgroup, cpus, memory_bytes, pids, affinity, cpus_are_inherited };
+        let levels = Levels {
+            cpus: cpus.as_ref().and_then(|limit| level_of(&limit.source, layout)),
+            memory_bytes: memory_bytes.as_ref().and_then(|limit| level_of(&limit.source, layout)),
+            pids: pids.as_ref().and_then(|limit| level_of(&limit.source, layout)),
+        };
+        let limits =
+            Limits { cgroup, cpus, memory_bytes, pids, levels, affinity, cpus_are_inherited };
         (limits, unclear)
     }
 
@@ -292,7 +312,7 @@ impl<'a> Search<'a> {
         let group = layout.memory.as_ref()?;
         let own = group.levels.first()?;
         let hierarchical = match group.version {
-            Version::V1 => self.limit(own.join("memory.stat"), values::hierarchical_memory_limit),
+            Version::V1 => self.limit(own.join(STAT), values::hierarchical_memory_limit),
             Version::V2 => None,
         };
         // An ancestor's limit below it is not in force: with `use_hierarchy` off

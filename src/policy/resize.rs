@@ -44,13 +44,16 @@ pub(crate) fn believed(old: &Limits, new: Limits, usual: Unclear, unclear: Uncle
     let mut limits = new;
     if unclear.cpus > usual.cpus {
         limits.cpus.clone_from(&old.cpus);
+        limits.levels.cpus = old.levels.cpus;
         limits.affinity = old.affinity;
     }
     if unclear.memory_bytes > usual.memory_bytes {
         limits.memory_bytes.clone_from(&old.memory_bytes);
+        limits.levels.memory_bytes = old.levels.memory_bytes;
     }
     if unclear.pids > usual.pids {
         limits.pids.clone_from(&old.pids);
+        limits.levels.pids = old.levels.pids;
     }
     limits
 }

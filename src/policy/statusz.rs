@@ -65,9 +65,9 @@ pub(crate) fn text(status: &Status, usage: &Usage, about: &About, now: Instant) 
     page.head("limits");
     let limits = &status.limits;
     page.line("cgroup", &limits.cgroup.as_str());
-    page.line("cpus", &limit(&limits.cpus));
-    page.line("memory_bytes", &limit(&limits.memory_bytes));
-    page.line("pids", &limit(&limits.pids));
+    page.line("cpus", &limit(&limits.cpus, limits.levels.cpus));
+    page.line("memory_bytes", &limit(&limits.memory_bytes, limits.levels.memory_bytes));
+    page.line("pids", &limit(&limits.pids, limits.levels.pids));
 
     page.head("used");
     page.usage(usage);
@@ -198,11 +198,21 @@ fn exit(reason: ExitReason) -> String {
     }
 }
 
-fn limit<T: Display>(limit: &Option<Limit<T>>) -> String {
+fn limit<T: Display>(limit: &Option<Limit<T>>, level: Option<usize>) -> String {
     limit.as_ref().map_or_else(
         || "none".to_owned(),
-        |limit| format!("{} ({})", limit.value, printable(&limit.source)),
+        |limit| format!("{} ({})", limit.value, printable(&place(&limit.source, level))),
     )
+}
+
+/// Where a limit is from: the file, and whose it is.
+pub(crate) fn place(source: &str, level: Option<usize>) -> String {
+    match level {
+        Some(0) => format!("{source}, the own group"),
+        Some(1) => format!("{source}, the group above"),
+        Some(levels) => format!("{source}, {levels} groups above"),
+        None => source.to_owned(),
+    }
 }
 
 /// One line, whatever it was made of.

@@ -124,7 +124,8 @@ in_both_places! {
             ("castoff_started", "INFO version:string pid:number pid1:bool subreaper:bool \
               grace_ms:number drain_ms:number listen:string"),
             ("limits_detected", "INFO cgroup:string cpus:number memory_bytes:number pids:number \
-              cpu_source:string memory_source:string pids_source:string"),
+              cpu_source:string memory_source:string pids_source:string \
+              cpu_level:number memory_level:number pids_level:number"),
             ("env_exported", "INFO name:string value:string why:string"),
             ("child_started", "INFO child_pid:number command:string"),
             ("phase_changed", "INFO from:string to:string cause:string elapsed_ms:number"),
