@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use super::death::{Death, Origin, Reason, Sender};
 use super::exit::ExitReason;
-use super::lifecycle::PhaseChange;
+use super::lifecycle::{Cause, PhaseChange};
 use super::limits::{Limit, Limits};
 use super::oom::Victim;
 use super::signal::Signal;
+use super::status::PhaseName;
 
 /// What a kubelet reads of the file
 /// (kubernetes.io: determine the reason for Pod failure).
@@ -232,8 +233,8 @@ fn death_in_words(death: &Death, story: &Story<'_>, f: &mut fmt::Formatter<'_>) 
             at_limit(&story.limits.memory_bytes, f)
         }
         (Reason::KilledAtDeadline, _) => match story.stop {
-            Some(stop) if stop.elapsed < stop.killed_after => {
-                write!(f, "child killed by castoff at a third stop signal")
+            Some(_) if is_kill_asked_for(story.passages) => {
+                f.write_str("child killed by castoff at a third stop signal")
             }
             Some(StopStory { signal, killed_after, .. }) => {
                 let killed_after = Seconds(*killed_after);
@@ -254,6 +255,12 @@ fn death_in_words(death: &Death, story: &Story<'_>, f: &mut fmt::Formatter<'_>) 
             if reason == Reason::Stopped { f.write_str(", while it was stopping") } else { Ok(()) }
         }
     }
+}
+
+/// Whether the last kill came before its time.
+fn is_kill_asked_for(passages: &[Passage]) -> bool {
+    let kill = passages.iter().rev().find(|passage| passage.change.to == PhaseName::Killing);
+    kill.is_some_and(|kill| kill.change.cause == Cause::ThirdSignal)
 }
 
 fn at_limit(limit: &Option<Limit<u64>>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,8 +1,6 @@
 //! What is read in a Pod's status, and that it is never too long or odd.
 
 use super::*;
-use crate::policy::lifecycle::Cause;
-use crate::policy::status::PhaseName;
 use proptest::prelude::*;
 
 fn limits() -> Limits {
@@ -110,16 +108,25 @@ fn the_first_line_is_the_cause_in_a_sentence() {
 #[test]
 fn the_first_line_says_what_castoff_has_done() {
     let killed = signalled(9, Reason::KilledAtDeadline, None);
-    let (late, early) = (stop(9000), stop(2000));
     let (limits, left) = (limits(), Left::default());
-    let line = |stop| {
-        let message = compose(&Story { stop, ..bare(&killed, &limits, &left) });
+    let line = |cause, elapsed| {
+        let (stop, end) = (stop(elapsed), PhaseName::Exited);
+        let passages = [
+            passage(70, PhaseName::Stopping, PhaseName::Killing, cause),
+            passage(90, PhaseName::Killing, end, Cause::ChildExited),
+        ];
+        let story = bare(&killed, &limits, &left);
+        let message = compose(&Story { stop: Some(&stop), passages: &passages, ..story });
         message.lines().next().expect("a line").to_owned()
     };
-    let at_deadline =
-        "child killed by castoff at the deadline, 9.000 s after SIGTERM: exit code 137";
-    assert_eq!(line(Some(&late)), at_deadline);
-    assert_eq!(line(Some(&early)), "child killed by castoff at a third stop signal: exit code 137");
+    // However long a post-stop hook has run since.
+    for elapsed in [2000, 9000, 9500] {
+        let at_deadline =
+            "child killed by castoff at the deadline, 9.000 s after SIGTERM: exit code 137";
+        assert_eq!(line(Cause::Deadline, elapsed), at_deadline);
+        let asked_for = "child killed by castoff at a third stop signal: exit code 137";
+        assert_eq!(line(Cause::ThirdSignal, elapsed), asked_for);
+    }
 }
 
 #[test]
