@@ -50,6 +50,7 @@ fn bare<'a>(end: &'a End, limits: &'a Limits, left: &'a Left) -> Story<'a> {
         stop: None,
         passages: &[],
         left,
+        has_child_outlived: false,
         failing: &[],
     }
 }
@@ -127,6 +128,13 @@ fn the_first_line_says_what_castoff_has_done() {
         let asked_for = "child killed by castoff at a third stop signal: exit code 137";
         assert_eq!(line(Cause::ThirdSignal, elapsed), asked_for);
     }
+}
+
+#[test]
+fn a_child_that_could_not_be_killed_is_not_said_to_be_dead() {
+    let killed = signalled(9, Reason::KilledAtDeadline, None);
+    let line = first_line(&killed, |story| story.has_child_outlived = true);
+    assert_eq!(line, "child could not be killed by castoff: exit code 137");
 }
 
 #[test]
