@@ -262,10 +262,12 @@ fn death_in_words(death: &Death, story: &Story<'_>, f: &mut fmt::Formatter<'_>) 
     }
 }
 
-/// Whether the last kill came before its time.
+/// Whether the child's kill came before its time. What follows another phase is
+/// that of those whom it has left.
 fn is_kill_asked_for(passages: &[Passage]) -> bool {
-    let kill = passages.iter().rev().find(|passage| passage.change.to == PhaseName::Killing);
-    kill.is_some_and(|kill| kill.change.cause == Cause::ThirdSignal)
+    let mut changes = passages.iter().rev().map(|passage| passage.change);
+    let kill = changes.find(|it| (it.from, it.to) == (PhaseName::Stopping, PhaseName::Killing));
+    kill.is_some_and(|kill| kill.cause == Cause::ThirdSignal)
 }
 
 fn at_limit(limit: &Option<Limit<u64>>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

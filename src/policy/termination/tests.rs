@@ -111,10 +111,13 @@ fn the_first_line_says_what_castoff_has_done() {
     let killed = signalled(9, Reason::KilledAtDeadline, None);
     let (limits, left) = (limits(), Left::default());
     let line = |cause, elapsed| {
-        let (stop, end) = (stop(elapsed), PhaseName::Exited);
+        use PhaseName::{Exited, Killing, Stopping, Sweeping};
+        let stop = stop(elapsed);
         let passages = [
-            passage(70, PhaseName::Stopping, PhaseName::Killing, cause),
-            passage(90, PhaseName::Killing, end, Cause::ChildExited),
+            passage(70, Stopping, Killing, cause),
+            passage(80, Killing, Sweeping, Cause::TreeGone),
+            passage(90, Sweeping, Killing, Cause::Deadline),
+            passage(95, Killing, Exited, Cause::TreeGone),
         ];
         let story = bare(&killed, &limits, &left);
         let message = compose(&Story { stop: Some(&stop), passages: &passages, ..story });
