@@ -107,6 +107,9 @@ struct Child {
     /// It stands still, as after ^Z.
     is_stopped: bool,
     was_told: bool,
+    /// When it is killed, once it was told: a stop that takes the place of a
+    /// restart gives it no more time.
+    until: Option<Instant>,
     was_killed: bool,
     exit: Option<ExitReason>,
 }
@@ -297,7 +300,8 @@ impl Lifecycle {
 
     /// When whoever is left by then is killed, once the child is to stop.
     pub(crate) fn kill_at(&self) -> Option<Instant> {
-        self.asked_at().map(|at| self.rules.stop_plan.deadline(at))
+        let asked_at = self.asked_at()?;
+        Some(self.child.until.unwrap_or_else(|| self.rules.stop_plan.deadline(asked_at)))
     }
 
     /// Since when the child is to stop, for good or to be started again.

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use super::death::{Death, Origin, Reason, Sender};
 use super::exit::ExitReason;
-use super::lifecycle::PhaseChange;
+use super::lifecycle::{Cause, PhaseChange};
 use super::limits::{Limit, Limits};
 use super::oom::Victim;
 use super::signal::Signal;
+use super::status::PhaseName;
 
 /// What a kubelet reads of the file
 /// (kubernetes.io: determine the reason for Pod failure).
@@ -115,6 +116,8 @@ pub(crate) struct Story<'a> {
     pub(crate) stop: Option<&'a StopStory>,
     pub(crate) passages: &'a [Passage],
     pub(crate) left: &'a Left,
+    /// castoff ends although the child still runs: not even SIGKILL has ended it.
+    pub(crate) has_child_outlived: bool,
     /// Names of checks that did not pass.
     pub(crate) failing: &'a [&'a str],
 }
@@ -231,16 +234,19 @@ fn death_in_words(death: &Death, story: &Story<'_>, f: &mut fmt::Formatter<'_>) 
             write!(f, "child killed{whole} by the OOM killer")?;
             at_limit(&story.limits.memory_bytes, f)
         }
-        (Reason::KilledAtDeadline, _) => match story.stop {
-            Some(stop) if stop.elapsed < stop.killed_after => {
-                write!(f, "child killed by castoff at a third stop signal")
+        (Reason::KilledAtDeadline, _) => {
+            let killed = if story.has_child_outlived { "could not be killed" } else { "killed" };
+            write!(f, "child {killed} by castoff")?;
+            match story.stop {
+                Some(_) if is_kill_asked_for(story.passages) => {
+                    f.write_str(" at a third stop signal")
+                }
+                Some(StopStory { signal, killed_after, .. }) => {
+                    write!(f, " at the deadline, {} after {signal}", Seconds(*killed_after))
+                }
+                None => Ok(()),
             }
-            Some(StopStory { signal, killed_after, .. }) => {
-                let killed_after = Seconds(*killed_after);
-                write!(f, "child killed by castoff at the deadline, {killed_after} after {signal}")
-            }
-            None => f.write_str("child killed by castoff"),
-        },
+        }
         (Reason::Stopped, ExitReason::Code(_)) => f.write_str("child stopped"),
         (_, ExitReason::Code(_)) => f.write_str("child exited by itself"),
         (reason, ExitReason::Signal(signal)) => {
@@ -254,6 +260,14 @@ fn death_in_words(death: &Death, story: &Story<'_>, f: &mut fmt::Formatter<'_>) 
             if reason == Reason::Stopped { f.write_str(", while it was stopping") } else { Ok(()) }
         }
     }
+}
+
+/// Whether the child's kill came before its time. What follows another phase is
+/// that of those whom it has left.
+fn is_kill_asked_for(passages: &[Passage]) -> bool {
+    let mut changes = passages.iter().rev().map(|passage| passage.change);
+    let kill = changes.find(|it| (it.from, it.to) == (PhaseName::Stopping, PhaseName::Killing));
+    kill.is_some_and(|kill| kill.cause == Cause::ThirdSignal)
 }
 
 fn at_limit(limit: &Option<Limit<u64>>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify as Nudge, watch};
 
 use crate::log;
-use crate::policy::status::Status;
+use crate::policy::status::{PhaseName, Status};
 use crate::policy::usage::Usage;
 use crate::supervisor::Scraped;
 use crate::system::cgroup::{Groups, LimitFiles};
@@ -24,6 +24,10 @@ const FRESH_TIME: Duration = Duration::from_secs(1);
 
 /// How much CPU time a look at the tree may take: some thousands of processes.
 const LOOK_TIME: Duration = Duration::from_millis(50);
+
+/// The same while somebody is to be stopped, and the next deadline is near: some
+/// hundreds.
+const LOOK_TIME_OF_A_STOP: Duration = Duration::from_millis(5);
 
 /// The function that gives them, for `http`. Limits that are not those of
 /// `status` go there at once, and the `nudge` is given; `scraped` in any case.
@@ -46,7 +50,7 @@ pub(super) fn usage(
         } else {
             read_limits(&files, &status, &nudge);
             scraped.notify_one();
-            let mut tree = tree::account(&proc_root, LOOK_TIME);
+            let mut tree = tree::account(&proc_root, look_time(status.borrow().phase));
             if let Some(tree) = &mut tree {
                 // Some CPU time may get lost, but a counter never counts down.
                 counted.set(counted.get().max(tree.cpu_seconds));
@@ -59,6 +63,15 @@ pub(super) fn usage(
         };
         usage.log_lines_dropped = log::dropped();
         usage
+    }
+}
+
+fn look_time(phase: PhaseName) -> Duration {
+    match phase {
+        PhaseName::Starting | PhaseName::Serving | PhaseName::Draining => LOOK_TIME,
+        PhaseName::Stopping | PhaseName::Killing | PhaseName::Sweeping | PhaseName::Exited => {
+            LOOK_TIME_OF_A_STOP
+        }
     }
 }
 

@@ -315,6 +315,7 @@ impl Supervisor {
             stop: stop.as_ref(),
             passages: &passages,
             left: &witness.left,
+            has_child_outlived: self.child_is_up && self.exit_code.is_some(),
             failing: &failing,
         })
     }

@@ -9,8 +9,9 @@ mod usage;
 
 mod oom;
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::policy::limits::{self, Found, Layout, Limit, Limits, Text, USUAL_MOUNT, Unclear};
@@ -115,7 +116,11 @@ fn read(path: &Path) -> Text {
     let mut bytes = Vec::with_capacity(8192);
     // `fs::read` asks for the size first, which these files do not have, and
     // then starts with 32 bytes.
-    match File::open(path)
+    // Where a child has mounted something else there may be a FIFO.
+    match OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
         .and_then(|file| file.take(limits::LONGEST as u64).read_to_end(&mut bytes))
     {
         Ok(_) => {

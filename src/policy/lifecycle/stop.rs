@@ -156,6 +156,7 @@ impl Lifecycle {
         self.child.was_told = true;
         let asked_at = self.asked_at().unwrap_or(now);
         let until = self.rules.stop_plan.deadline(asked_at);
+        self.child.until = Some(until);
         // The end of a drain comes of a look; without a drain `LearnPorts` takes it.
         let has_looked =
             is_at_once || matches!(cause, Cause::Drained(DrainEnd::Delay | DrainEnd::Quiet));

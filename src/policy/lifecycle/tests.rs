@@ -694,7 +694,10 @@ fn a_stop_takes_the_place_of_a_restart() {
 
     let mut told = World::serving_with(Duration::ZERO, |rules| rules.stopped_exit_code = Some(0));
     assert_eq!(told.on(restart()), tell(Signal::TERM));
+    let kill_at = told.machine.kill_at();
+    told.after(GRACE / 4);
     assert_eq!(told.on(stop()), [], "it has been told");
+    assert_eq!(told.machine.kill_at(), kill_at, "and when it will be killed");
     assert_eq!(told.on(exited(143, true)), [Action::Exit(0)]);
 
     let mut swept = World::serving_with(Duration::ZERO, |rules| rules.stopped_exit_code = Some(0));

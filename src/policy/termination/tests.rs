@@ -1,8 +1,6 @@
 //! What is read in a Pod's status, and that it is never too long or odd.
 
 use super::*;
-use crate::policy::lifecycle::Cause;
-use crate::policy::status::PhaseName;
 use proptest::prelude::*;
 
 fn limits() -> Limits {
@@ -52,6 +50,7 @@ fn bare<'a>(end: &'a End, limits: &'a Limits, left: &'a Left) -> Story<'a> {
         stop: None,
         passages: &[],
         left,
+        has_child_outlived: false,
         failing: &[],
     }
 }
@@ -110,16 +109,35 @@ fn the_first_line_is_the_cause_in_a_sentence() {
 #[test]
 fn the_first_line_says_what_castoff_has_done() {
     let killed = signalled(9, Reason::KilledAtDeadline, None);
-    let (late, early) = (stop(9000), stop(2000));
     let (limits, left) = (limits(), Left::default());
-    let line = |stop| {
-        let message = compose(&Story { stop, ..bare(&killed, &limits, &left) });
+    let line = |cause, elapsed| {
+        use PhaseName::{Exited, Killing, Stopping, Sweeping};
+        let stop = stop(elapsed);
+        let passages = [
+            passage(70, Stopping, Killing, cause),
+            passage(80, Killing, Sweeping, Cause::TreeGone),
+            passage(90, Sweeping, Killing, Cause::Deadline),
+            passage(95, Killing, Exited, Cause::TreeGone),
+        ];
+        let story = bare(&killed, &limits, &left);
+        let message = compose(&Story { stop: Some(&stop), passages: &passages, ..story });
         message.lines().next().expect("a line").to_owned()
     };
-    let at_deadline =
-        "child killed by castoff at the deadline, 9.000 s after SIGTERM: exit code 137";
-    assert_eq!(line(Some(&late)), at_deadline);
-    assert_eq!(line(Some(&early)), "child killed by castoff at a third stop signal: exit code 137");
+    // However long a post-stop hook has run since.
+    for elapsed in [2000, 9000, 9500] {
+        let at_deadline =
+            "child killed by castoff at the deadline, 9.000 s after SIGTERM: exit code 137";
+        assert_eq!(line(Cause::Deadline, elapsed), at_deadline);
+        let asked_for = "child killed by castoff at a third stop signal: exit code 137";
+        assert_eq!(line(Cause::ThirdSignal, elapsed), asked_for);
+    }
+}
+
+#[test]
+fn a_child_that_could_not_be_killed_is_not_said_to_be_dead() {
+    let killed = signalled(9, Reason::KilledAtDeadline, None);
+    let line = first_line(&killed, |story| story.has_child_outlived = true);
+    assert_eq!(line, "child could not be killed by castoff: exit code 137");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! holds `proc` and `sys`, which stands for `/sys/fs/cgroup`, and no more files
 //! than its case needs. The machine has 8 CPUs.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::policy::limits::{CgroupKind, Levels, Limit};
@@ -354,8 +354,9 @@ struct Copied(PathBuf);
 
 impl Copied {
     fn new(name: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Several tests copy the same one at a time.
+        static COPIES: AtomicUsize = AtomicUsize::new(0);
+        let nth = COPIES.fetch_add(1, Ordering::Relaxed);
         let to = std::env::temp_dir().join(format!("castoff-{name}-{}-{nth}", std::process::id()));
         let _ = std::fs::remove_dir_all(&to);
         copy(&fixtures().join(name), &to);
@@ -438,6 +439,17 @@ fn limits_are_read_again_as_they_are() {
     assert_eq!(files.read_again(&now).memory_bytes, now.memory_bytes);
     copied.write("memory.max", "max\n");
     assert_eq!(files.read_again(&now).memory_bytes, None);
+}
+
+#[test]
+fn a_fifo_in_the_place_of_a_file_is_not_waited_for() {
+    let copied = Copied::new("v2_half_cpu");
+    let Detected { limits, files, .. } = copied.detected();
+    let path = copied.0.join("sys/memory.max");
+    std::fs::remove_file(&path).expect("it is there");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    // It says nothing, and is not taken for a limit that has gone.
+    assert_eq!(files.read_again(&limits).memory_bytes, limits.memory_bytes);
 }
 
 #[test]

@@ -18,14 +18,14 @@ impl Groups {
     pub(crate) fn oom_counts(&self) -> Option<OomCounts> {
         let group = self.memory.as_ref()?;
         group.levels.iter().enumerate().find_map(|(nth, dir)| {
-            let (file, is_local) = match group.version {
+            // Whose group is killed with an ancestor is not known.
+            let (file, may_be_whole) = match group.version {
                 Version::V1 => ("memory.oom_control", false),
-                Version::V2 if nth == 0 => ("memory.events", false),
-                Version::V2 => ("memory.events.local", true),
+                Version::V2 if nth == 0 => ("memory.events", true),
+                Version::V2 => ("memory.events.local", false),
             };
             let counts = OomCounts::parse(&read(&dir.join(file)).ok()??)?;
-            // Whose group is killed with an ancestor is not known.
-            let is_killed_whole = !is_local && is_killed_whole(dir);
+            let is_killed_whole = may_be_whole && is_killed_whole(dir);
             Some(OomCounts { is_killed_whole, ..counts })
         })
     }
