@@ -281,7 +281,8 @@ pub(super) static SETTINGS: [Setting; 47] = [
         form: Form::Number,
         default: "30s",
         expected: POSITIVE,
-        help: "How long each of these three commands may run; not 0.",
+        help: "How long each of these three commands, and that of CASTOFF_RESIZE_ACTION, may \
+               run; not 0.",
     },
     Setting {
         key: Key::Restart,
@@ -350,8 +351,9 @@ pub(super) static SETTINGS: [Setting; 47] = [
         default: "none",
         expected: "directories such as /etc/secrets,/etc/settings",
         help: "Directories, such as mounted Secrets and ConfigMaps, whose files become variables \
-               of the child: the name of the file is that of the variable. One that is set \
-               already is not touched; of several files of a name the last directory's counts.",
+               of the child, hooks and commands of checks: the name of the file is that of the \
+               variable. One that is set already is not touched; of several files of a name the \
+               last directory's counts.",
     },
     Setting {
         key: Key::HealthListen,
@@ -556,8 +558,8 @@ pub(super) static SETTINGS: [Setting; 47] = [
         form: Form::Text,
         default: "/dev/termination-log when it exists",
         expected: "off or a path",
-        help: "File that says why, when the end was not a good one: castoff replaces what it \
-               holds, in place, by at most 4096 bytes. Or off.",
+        help: "File that says why, when the end was not a good one: written in place, at most \
+               4096 bytes, unless the child has written there itself. Or off.",
     },
 ];
 

@@ -142,7 +142,7 @@ impl Environment {
         self.replaced.push((name, value));
     }
 
-    /// For hooks and the commands of checks.
+    /// For hooks and other commands of the user's.
     pub(crate) fn of_commands(&self) -> Vec<CString> {
         let mut all = self.base();
         environment::export(&mut all, &self.exports.exports);

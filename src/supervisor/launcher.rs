@@ -1,4 +1,5 @@
-//! Starting the child, the hooks and commands of checks: what they have in common.
+//! Starting the child, the hooks, and the commands of checks and of a changed
+//! limit: what they have in common.
 //!
 //! Owns what castoff was given and passes on. It waits for nobody and decides
 //! nothing.
@@ -75,7 +76,7 @@ impl Launcher {
         started
     }
 
-    /// Starts a hook, or a check's command, and gives what it writes.
+    /// Starts a hook, or another command of the user's, and gives what it writes.
     pub(super) fn start_command(&self, command: &[CString]) -> Result<(Pid, Output), CommandError> {
         let input = output::no_input().map_err(CommandError::Pipe)?;
         let (output, write_end) = output::pipe().map_err(CommandError::Pipe)?;

@@ -134,7 +134,7 @@ impl Step {
     fn describe(self, launch: &Launch<'_>) -> Option<String> {
         let become_user = |call| {
             let user = launch.user?;
-            Some(format!("become user {}:{} ({call})", user.uid, user.gid))
+            Some(format!("become user {}:{} of CASTOFF_USER ({call})", user.uid, user.gid))
         };
         match self {
             Self::Redirect | Self::Execute => None,

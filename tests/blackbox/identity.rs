@@ -365,7 +365,7 @@ fn who_may_not_become_that_user_says_so() {
     let error = refusal(unprivileged(castoff, 65534));
     assert_eq!(
         error,
-        "castoff: cannot run \"/bin/sh\": cannot become user 0:0 (setgroups): \
+        "castoff: cannot run \"/bin/sh\": cannot become user 0:0 of CASTOFF_USER (setgroups): \
         Operation not permitted\n\
         hint: castoff needs CAP_SETGID and CAP_SETUID, or to be started as that user"
     );

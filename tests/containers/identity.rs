@@ -80,7 +80,8 @@ fn without_the_capability_nothing_is_started() {
     let mut container = container.child(["/print_env"]).start();
     assert_eq!(container.code(), 125);
     container.log.wait_for("the cause", |line| {
-        let cause = "cannot become user 1234:0 (setgroups): Operation not permitted";
+        let cause =
+            "cannot become user 1234:0 of CASTOFF_USER (setgroups): Operation not permitted";
         line.contains(cause).then_some(())
     });
     container.log.wait_for_line("hint: castoff needs CAP_SETGID and CAP_SETUID");
