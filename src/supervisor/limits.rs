@@ -3,7 +3,7 @@
 //!
 //! What counts as a change is told by `policy::resize`. A change is waited for
 //! without waking up; only where the kernel cannot tell of one castoff looks
-//! once a minute. Nobody is told twice of the same change.
+//! every three minutes. Nobody is told twice of the same change.
 
 use std::ffi::CString;
 use std::rc::Rc;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify as Nudge;
 
 use super::Supervisor;
+use super::lookout::POLL_INTERVAL;
 use super::runner::Runner;
 use crate::log::events;
 use crate::policy::exit::ExitReason;
@@ -30,9 +31,6 @@ const SETTLE_TIME: Duration = Duration::from_millis(200);
 
 /// How long a child has run before its limits are watched.
 const WATCH_DELAY: Duration = Duration::from_secs(1);
-
-/// How often limits are read where no file can be watched.
-const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Limits that are older are read again before a child is started with them.
 const STALE_AGE: Duration = Duration::from_secs(1);
@@ -142,7 +140,7 @@ impl CurrentLimits {
     }
 
     /// Watches the files, also those that are new; where they cannot be watched,
-    /// the next look is in a minute.
+    /// the next look is in three minutes.
     fn follow(&mut self) {
         let paths = self.setting.files.paths();
         let result = match &mut self.watch {

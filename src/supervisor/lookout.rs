@@ -1,7 +1,7 @@
 //! When the counters of the OOM killer are worth a look.
 //!
 //! A scrape asks for them. On cgroup v2 the kernel says that they may have risen,
-//! on v1 it says nothing, and castoff looks once a minute while the child runs.
+//! on v1 it says nothing, and castoff looks every three minutes while the child runs.
 //! What is seen is told by `death`.
 
 use std::path::PathBuf;
@@ -16,7 +16,9 @@ use crate::system::watch::Watch;
 /// A group at its limit is told of again and again, also when nobody is killed.
 const REST: Duration = Duration::from_millis(500);
 
-const POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// How often castoff looks where the kernel tells of nothing. A timer of tokio's
+/// wakes up three times until then: at most once a minute.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(180);
 
 /// Given when somebody reads the counters' metric.
 pub(crate) type Scraped = Rc<Notify>;
