@@ -6,8 +6,6 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use serde_json::Value;
-
 use crate::policy::limits::{Limit, Limits};
 use crate::policy::timeline::Step;
 
@@ -50,7 +48,7 @@ impl Json {
 
     /// A string, whatever it holds, or null.
     pub(crate) fn text(&mut self, name: &str, text: Option<&str>) {
-        self.value(name, &Value::from(text));
+        self.value(name, &OrNull(text.and_then(|text| serde_json::to_string(text).ok())));
     }
 
     /// Names are castoff's own and need no escape.

@@ -11,7 +11,6 @@ use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, enabled, info, warn};
 
@@ -119,7 +118,7 @@ pub(crate) fn env_dir_read(directory: &Path, count: usize) {
 /// fit into a line.
 pub(crate) fn env_dir_skipped(directory: &Path, refused: &[(OsString, Refusal)]) {
     let entry = |(name, cause): &(OsString, Refusal)| {
-        let file = Value::from(shortened(&name.to_string_lossy()));
+        let file = quoted(&shortened(&name.to_string_lossy()));
         format!(r#"{{"file":{file},"cause":"{cause}"}}"#)
     };
     let list = list_of(refused.iter().map(entry));
@@ -222,8 +221,8 @@ pub(crate) struct Pending<'a> {
 /// told that fit into a line; after `timeout` castoff gives up.
 pub(crate) fn waiting_for(pending: &[Pending<'_>], elapsed: Duration, timeout: Duration) {
     let entry = |Pending { check, target, reason }: &Pending<'_>| {
-        let (check, target) = (Value::from(*check), Value::from(shortened(target)));
-        let reason = Value::from(reason.map(shortened));
+        let (check, target) = (quoted(check), quoted(&shortened(target)));
+        let reason = reason.map_or_else(|| "null".to_owned(), |reason| quoted(&shortened(reason)));
         format!(r#"{{"check":{check},"target":{target},"reason":{reason}}}"#)
     };
     let list = list_of(pending.iter().map(entry));
@@ -482,7 +481,7 @@ pub(crate) fn hang_signal_sent(signal: Signal) {
 /// which those are told that fit into a line.
 pub(crate) fn survivors(total: usize, listed: &[Survivor<'_>]) {
     let entry = |Survivor { pid, command, state }: &Survivor<'_>| {
-        let (command, state) = (Value::from(*command), Value::from(state.to_string()));
+        let (command, state) = (quoted(command), quoted(state.encode_utf8(&mut [0; 4])));
         format!(r#"{{"pid":{pid},"command":{command},"state":{state}}}"#)
     };
     let list = list_of(listed.iter().map(entry));
@@ -492,6 +491,11 @@ pub(crate) fn survivors(total: usize, listed: &[Survivor<'_>]) {
         list = list.as_bytes(),
         "processes are left to be killed"
     );
+}
+
+/// As a JSON string.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 /// As a JSON array, as many of these values as fit.

@@ -1,5 +1,7 @@
 //! The whole line of every event.
 
+use serde_json::Value;
+
 use super::*;
 use crate::log::capture::{lines_of, without_time};
 use crate::policy::death::Reason;
