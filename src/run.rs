@@ -395,13 +395,19 @@ fn export_rule(config: &Config) -> ExportRule {
 /// Runs the loop to its end. A panic in it is a bug, and logged as one, but no
 /// reason to take the child down: the loop goes on where it was.
 fn supervise(runtime: &LocalRuntime, supervisor: &mut Supervisor) -> u8 {
+    let mut has_panicked = false;
     loop {
-        let turns = || runtime.block_on(supervisor.supervise());
-        if let Ok(code) = catch_unwind(AssertUnwindSafe(turns)) {
+        let turns = async {
+            // Lest one that comes again at once fills the log and takes a processor.
+            if has_panicked {
+                tokio::time::sleep(AFTER_PANIC_DELAY).await;
+            }
+            supervisor.supervise().await
+        };
+        if let Ok(code) = catch_unwind(AssertUnwindSafe(|| runtime.block_on(turns))) {
             return code;
         }
-        // Lest one that comes again at once fills the log and takes a processor.
-        runtime.block_on(tokio::time::sleep(AFTER_PANIC_DELAY));
+        has_panicked = true;
     }
 }
 
