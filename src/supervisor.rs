@@ -286,8 +286,10 @@ impl Supervisor {
         self.follow_checks();
         self.actions.extend(outcome.actions);
         self.perform_all();
-        if outcome.change.is_some_and(|change| change.to == PhaseName::Killing) {
-            self.leave_first_word();
+        match outcome.change.map(|change| change.to) {
+            Some(PhaseName::Killing) => self.leave_first_word(),
+            Some(PhaseName::Serving) => self.react_if_serving(),
+            _ => {}
         }
     }
 

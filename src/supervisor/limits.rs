@@ -21,6 +21,7 @@ use crate::policy::limits::Limits;
 use crate::policy::reaction::Reaction;
 use crate::policy::resize;
 use crate::policy::signal::Signal;
+use crate::policy::status::PhaseName;
 use crate::system::Pid;
 use crate::system::cgroup::LimitFiles;
 use crate::system::watch::Watch;
@@ -63,6 +64,8 @@ pub(super) struct CurrentLimits {
     runner: Runner,
     kill_at: Option<Instant>,
     was_killed: bool,
+    /// A limit changed before the child served.
+    must_react: bool,
     /// A limit changed while the command ran.
     must_run_again: bool,
 }
@@ -84,6 +87,7 @@ impl CurrentLimits {
             runner: Runner::default(),
             kill_at: None,
             was_killed: false,
+            must_react: false,
             must_run_again: false,
         }
     }
@@ -118,6 +122,8 @@ impl CurrentLimits {
     /// once need not wait for.
     pub(super) fn begin(&mut self) {
         self.settle_at = Some(Instant::now() + WATCH_DELAY);
+        // This one was given what holds now.
+        self.must_react = false;
     }
 
     /// Somebody has written to a file, or may have: they are read soon.
@@ -211,6 +217,16 @@ impl Supervisor {
         self.launcher.environment.export(&limits.setting.limits);
         // A child that has been told to stop needs no other word.
         if self.lifecycle.checked() == Checked::Child {
+            self.limits.must_react = true;
+            self.react_if_serving();
+        }
+    }
+
+    /// One that does not serve yet may not have its handlers: the signal that it is
+    /// to be told by would end it.
+    pub(super) fn react_if_serving(&mut self) {
+        let is_serving = self.lifecycle.phase() == PhaseName::Serving;
+        if is_serving && std::mem::take(&mut self.limits.must_react) {
             self.react();
         }
     }

@@ -76,6 +76,14 @@ fn sample(castoff: &Running, name: &str) -> Option<f64> {
 }
 
 /// `/statusz` for programs.
+/// The names of these events, in the order in which they came.
+fn story_of_limits(castoff: &Running) -> Vec<String> {
+    let names = ["limits_changed", "phase_changed", "signal_forwarded"];
+    let name = |event: &Value| event["event"].as_str().expect("a name").to_owned();
+    let all = castoff.log().events();
+    all.iter().map(name).filter(|name| names.contains(&name.as_str())).collect()
+}
+
 fn status(castoff: &Running) -> Value {
     let request = "GET /statusz HTTP/1.1\r\nHost: castoff\r\nAccept: application/json\r\n\
                    Connection: close\r\n\r\n";
@@ -141,6 +149,26 @@ in_both_places! {
         assert_eq!(castoff.wait(), Ended::Code(0));
         let lines = castoff.stdout().all();
         assert!(!lines.iter().any(|line| line.starts_with("12 ")), "{lines:?}");
+    }
+
+    fn a_child_that_does_not_serve_yet_is_told_later(place) {
+        let machine = Machine::new("v2_half_cpu");
+        let scratch = Scratch::new();
+        let mut castoff = machine
+            .castoff(place)
+            .env("CASTOFF_RESIZE_ACTION", "signal:SIGUSR1")
+            .env("CASTOFF_STARTUP_CHECK", format!("file://{}", scratch.path("started")))
+            .child::<&str>(&example("print_signals"), [])
+            .start();
+        castoff.stdout().wait_for_line("ready ");
+        machine.set("memory.max", "33554432\n");
+        castoff.log().wait_for_event("limits_changed");
+        scratch.file("started", "");
+        castoff.stdout().wait_for_line("10 ");
+        castoff.signal(libc::SIGTERM);
+        assert_eq!(castoff.wait(), Ended::Code(0));
+        let story = ["limits_changed", "phase_changed", "signal_forwarded"];
+        assert_eq!(story_of_limits(&castoff)[..3], story);
     }
 
     fn a_command_runs_with_the_new_limits_and_once_more_for_a_change_meanwhile(place) {
