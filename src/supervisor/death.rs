@@ -74,14 +74,13 @@ impl Witness {
         begun_at: Instant,
         scraped: Scraped,
     ) -> Self {
-        let lookout = Lookout::new(&groups, scraped);
         Self {
             oom: OomWatch::new(groups.oom_counts()),
             groups,
             exit_map,
             termination_log,
             begun_at,
-            lookout,
+            lookout: Lookout::new(scraped),
             oom_tally: OomTally::default(),
             other_killed_at: None,
             sent: SentSignals::default(),
@@ -95,6 +94,11 @@ impl Witness {
             failing: Vec::new(),
             has_written: false,
         }
+    }
+
+    /// Finds out from now on when the counters are worth a look.
+    pub(super) fn look_out(&mut self) {
+        self.lookout.begin(&self.groups);
     }
 
     /// The child was sent a signal, passed on from `sender` or castoff's own.

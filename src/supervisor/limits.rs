@@ -30,9 +30,6 @@ use crate::system::watch::Watch;
 /// much time has passed since the first.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
 
-/// How long a child has run before its limits are watched.
-const WATCH_DELAY: Duration = Duration::from_secs(1);
-
 /// Limits that are older are read again before a child is started with them.
 const STALE_AGE: Duration = Duration::from_secs(1);
 
@@ -121,7 +118,7 @@ impl CurrentLimits {
     /// watches them takes the kernel up to some ms, which a program that ends at
     /// once need not wait for.
     pub(super) fn begin(&mut self) {
-        self.settle_at = Some(Instant::now() + WATCH_DELAY);
+        self.have_changed();
         // This one was given what holds now.
         self.must_react = false;
     }
@@ -168,7 +165,7 @@ impl Supervisor {
         self.limits.follow();
         // Whatever was written before the files were watched.
         self.read_limits();
-        self.witness.lookout.begin();
+        self.witness.look_out();
     }
 
     /// Does what is due by now.

@@ -4,7 +4,6 @@
 //! on v1 it says nothing, and castoff looks every three minutes while the child runs.
 //! What is seen is told by `death`.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -26,9 +25,6 @@ pub(crate) type Scraped = Rc<Notify>;
 /// Waits for a reason to look.
 pub(super) struct Lookout {
     scraped: Scraped,
-    /// Of which the kernel tells; `None`: of none.
-    file: Option<PathBuf>,
-    is_counted: bool,
     watch: Option<Watch>,
     /// The kernel has told of something, and is listened to again from then on.
     rest_until: Option<Instant>,
@@ -36,25 +32,19 @@ pub(super) struct Lookout {
 }
 
 impl Lookout {
-    pub(super) fn new(groups: &Groups, scraped: Scraped) -> Self {
-        Self {
-            scraped,
-            file: groups.oom_event_file(),
-            is_counted: groups.oom_counts().is_some(),
-            watch: None,
-            rest_until: None,
-            poll_at: None,
-        }
+    pub(super) fn new(scraped: Scraped) -> Self {
+        Self { scraped, watch: None, rest_until: None, poll_at: None }
     }
 
     /// Begins, or goes on: a child runs.
-    pub(super) fn begin(&mut self) {
-        if self.watch.is_none() {
-            let opened = self.file.clone().map(|file| Watch::open(&[file]));
-            self.watch = opened.and_then(Result::ok).flatten();
+    pub(super) fn begin(&mut self, groups: &Groups) {
+        if self.watch.is_some() || self.poll_at.is_some() {
+            return;
         }
-        if self.watch.is_none() && self.is_counted {
-            self.poll_at.get_or_insert_with(|| later(POLL_INTERVAL));
+        let opened = groups.oom_event_file().map(|file| Watch::open(&[file]));
+        self.watch = opened.and_then(Result::ok).flatten();
+        if self.watch.is_none() && groups.oom_counts().is_some() {
+            self.poll_at = Some(later(POLL_INTERVAL));
         }
     }
 
