@@ -405,6 +405,7 @@ impl Supervisor {
             }
         }
         self.limits.begin();
+        self.witness.prepare_to_look_out();
     }
 
     fn start_hook(&mut self, hook: Hook) {

@@ -96,6 +96,11 @@ impl Witness {
         }
     }
 
+    /// To be called when a child was started.
+    pub(super) fn prepare_to_look_out(&mut self) {
+        self.lookout.prepare(&self.groups);
+    }
+
     /// Finds out from now on when the counters are worth a look.
     pub(super) fn look_out(&mut self) {
         self.lookout.begin(&self.groups);

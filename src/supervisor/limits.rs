@@ -118,6 +118,8 @@ impl CurrentLimits {
     /// watches them takes the kernel up to some ms, which a program that ends at
     /// once need not wait for.
     pub(super) fn begin(&mut self) {
+        // What watches takes its descriptor while there are some.
+        self.watch = self.watch.take().or_else(|| Watch::new().ok());
         self.have_changed();
         // This one was given what holds now.
         self.must_react = false;
@@ -146,13 +148,9 @@ impl CurrentLimits {
     /// the next look is in three minutes.
     fn follow(&mut self) {
         let paths = self.setting.files.paths();
-        let result = match &mut self.watch {
-            Some(watch) => watch.renew(&paths),
-            // Without any file there is no limit that could change.
-            None => Watch::open(&paths).map(|watch| self.watch = watch),
-        };
+        let is_watched = self.watch.as_mut().is_some_and(|watch| watch.add(&paths).is_ok());
         self.settle_at = None;
-        self.poll_at = result.is_err().then(|| {
+        self.poll_at = (!is_watched).then(|| {
             self.watch = None;
             Instant::now() + POLL_INTERVAL
         });

@@ -25,7 +25,9 @@ pub(crate) type Scraped = Rc<Notify>;
 /// Waits for a reason to look.
 pub(super) struct Lookout {
     scraped: Scraped,
+    /// From the first child's start on; its file comes with `begin`.
     watch: Option<Watch>,
+    has_begun: bool,
     /// The kernel has told of something, and is listened to again from then on.
     rest_until: Option<Instant>,
     poll_at: Option<Instant>,
@@ -33,18 +35,27 @@ pub(super) struct Lookout {
 
 impl Lookout {
     pub(super) fn new(scraped: Scraped) -> Self {
-        Self { scraped, watch: None, rest_until: None, poll_at: None }
+        Self { scraped, watch: None, has_begun: false, rest_until: None, poll_at: None }
+    }
+
+    /// Takes a descriptor while there are some; for groups of v2.
+    pub(super) fn prepare(&mut self, groups: &Groups) {
+        if !self.has_begun && groups.oom_event_file().is_some() {
+            self.watch = Watch::new().ok();
+        }
     }
 
     /// Begins, or goes on: a child runs.
     pub(super) fn begin(&mut self, groups: &Groups) {
-        if self.watch.is_some() || self.poll_at.is_some() {
+        if self.has_begun {
             return;
         }
-        let opened = groups.oom_event_file().map(|file| Watch::open(&[file]));
-        self.watch = opened.and_then(Result::ok).flatten();
-        if self.watch.is_none() && groups.oom_counts().is_some() {
-            self.poll_at = Some(later(POLL_INTERVAL));
+        self.has_begun = true;
+        let file = groups.oom_event_file();
+        let watched = file.zip(self.watch.as_mut()).map(|(file, watch)| watch.add(&[file]));
+        if !matches!(watched, Some(Ok(()))) {
+            self.watch = None;
+            self.poll_at = groups.oom_counts().map(|_| later(POLL_INTERVAL));
         }
     }
 

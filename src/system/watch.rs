@@ -33,8 +33,7 @@ impl AsRawFd for Events {
 }
 
 impl Watch {
-    /// Begins to watch. A file that does not exist, or that castoff may not read,
-    /// is passed over; `None`: no file is left.
+    /// Ready to watch, and with its descriptor, but without files.
     ///
     /// # Errors
     /// The kernel has no inotify, or no room for another one (`man 7 inotify`,
@@ -42,24 +41,21 @@ impl Watch {
     ///
     /// # Panics
     /// Outside of the context of a runtime.
-    pub(crate) fn open(paths: &[PathBuf]) -> io::Result<Option<Self>> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        if add(&inotify, paths)? == 0 {
-            return Ok(None);
-        }
-        let events = Events(inotify);
+    pub(crate) fn new() -> io::Result<Self> {
+        let events = Events(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
         // SAFETY: inotify owns its descriptor and gives out no other.
         let events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }?;
-        Ok(Some(Self { events }))
+        Ok(Self { events })
     }
 
-    /// Watches those of the files too that are new, or that have replaced one.
-    /// What is watched stays so without a gap.
+    /// Watches these files too, and those that have replaced one. A file that does
+    /// not exist, or that castoff may not read, is passed over. What is watched
+    /// stays so without a gap.
     ///
     /// # Errors
-    /// As `open`.
-    pub(crate) fn renew(&mut self, paths: &[PathBuf]) -> io::Result<()> {
-        add(&self.events.get_ref().0, paths).map(drop)
+    /// The kernel has no room for another one.
+    pub(crate) fn add(&mut self, paths: &[PathBuf]) -> io::Result<()> {
+        add(&self.events.get_ref().0, paths)
     }
 
     /// Waits until a file has changed; of several changes it may tell once.
@@ -87,25 +83,21 @@ impl Watch {
     }
 }
 
-/// How many of the files are watched now. The kernel takes a second word about a
-/// file for the first.
-fn add(inotify: &Inotify, paths: &[PathBuf]) -> io::Result<usize> {
+/// The kernel takes a second word about a file for the first.
+fn add(inotify: &Inotify, paths: &[PathBuf]) -> io::Result<()> {
     // One that is replaced by a rename loses a link before it goes.
     let changes = AddWatchFlags::IN_MODIFY
         | AddWatchFlags::IN_ATTRIB
         | AddWatchFlags::IN_MOVE_SELF
         | AddWatchFlags::IN_DELETE_SELF;
-    let mut watched = 0;
     for path in paths {
-        match inotify.add_watch(path, changes) {
-            Ok(_) => watched += 1,
-            Err(error @ (Errno::ENOSPC | Errno::ENOMEM | Errno::ENOSYS)) => {
-                return Err(error.into());
-            }
-            Err(_) => {}
+        if let Err(error @ (Errno::ENOSPC | Errno::ENOMEM | Errno::ENOSYS)) =
+            inotify.add_watch(path, changes)
+        {
+            return Err(error.into());
         }
     }
-    Ok(watched)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -130,6 +122,12 @@ mod tests {
         (dir, paths)
     }
 
+    fn watching(paths: &[PathBuf]) -> Watch {
+        let mut watch = Watch::new().expect("inotify");
+        watch.add(paths).expect("inotify");
+        watch
+    }
+
     async fn is_quiet(watch: &mut Watch) -> bool {
         timeout(Duration::from_millis(50), watch.changed()).await.is_err()
     }
@@ -137,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_is_told_and_a_read_is_not() {
         let (dir, paths) = files("write", ["a", "b"]);
-        let mut watch = Watch::open(&paths).expect("inotify").expect("files");
+        let mut watch = watching(&paths);
         for path in &paths {
             fs::read(path).expect("a file");
             assert!(is_quiet(&mut watch).await);
@@ -150,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn a_burst_is_told_to_its_end() {
         let (dir, paths) = files("burst", ["a", "b"]);
-        let mut watch = Watch::open(&paths).expect("inotify").expect("files");
+        let mut watch = watching(&paths);
         for nth in 0..2000 {
             for path in &paths {
                 fs::write(path, nth.to_string()).expect("a file");
@@ -166,7 +164,7 @@ mod tests {
     async fn a_file_that_goes_or_is_replaced_is_told_and_can_be_watched_anew() {
         let (dir, [gone, replaced, new]) = files("lost", ["gone", "replaced", "new"]);
         let watched = [gone.clone(), replaced.clone()];
-        let mut watch = Watch::open(&watched).expect("inotify").expect("files");
+        let mut watch = watching(&watched);
         for act in [&(|| fs::remove_file(&gone)) as &dyn Fn() -> io::Result<()>, &|| {
             fs::rename(&new, &replaced)
         }] {
@@ -177,7 +175,7 @@ mod tests {
         fs::write(&gone, "2").expect("a file");
         fs::write(&replaced, "2").expect("a file");
         assert!(is_quiet(&mut watch).await);
-        watch.renew(&watched).expect("inotify");
+        watch.add(&watched).expect("inotify");
         for path in &watched {
             fs::write(path, "3").expect("a file");
             timeout(PATIENCE, watch.changed()).await.expect("it is told");
@@ -186,9 +184,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_file_there_is_no_watch() {
-        let nowhere = [PathBuf::from("/nonexistent/a"), PathBuf::from("x".repeat(5000))];
-        assert!(Watch::open(&nowhere).expect("inotify").is_none());
-        assert!(Watch::open(&[]).expect("inotify").is_none());
+    async fn a_file_that_is_not_there_is_passed_over() {
+        let (dir, [there]) = files("absent", ["there"]);
+        let absent = [PathBuf::from("/nonexistent/a"), PathBuf::from("x".repeat(5000))];
+        let mut watch = watching(&[&absent[..], std::slice::from_ref(&there)].concat());
+        assert!(is_quiet(&mut watch).await);
+        fs::write(&there, "2").expect("a file");
+        timeout(PATIENCE, watch.changed()).await.expect("it is told");
+        fs::remove_dir_all(dir).expect("it is there");
     }
 }
