@@ -5,24 +5,24 @@
 
 use std::time::Instant;
 
+use super::parts::{about, c_strings, export_rule, roots};
+use super::{identity, print};
 use crate::config::Explanation;
 use crate::explain::{self, Facts};
 use crate::supervisor::Environment;
-use crate::system::cgroup;
-
-use super::{about, c_strings, directories, export_rule, identity, print, read_directories, roots};
-use crate::system::program;
+use crate::system::{cgroup, program};
 
 /// Tells what `launch` would do, and returns 0.
 pub(super) fn explain(explanation: &Explanation) -> u8 {
     let config = &explanation.config;
     let roots = roots(config);
     let mut found = cgroup::find(&roots);
-    let mut environment = Environment::new(directories(config), None, export_rule(config));
+    let mut environment =
+        Environment::new(identity::directories(config), None, export_rule(config));
     let failures = [
         identity::switch(config).err(),
         identity::directory(config).err(),
-        read_directories(config, &mut environment).err(),
+        identity::read_directories(config, &mut environment).err(),
     ];
     found.warnings.extend(failures.into_iter().flatten().map(|failure| failure.to_string()));
     environment.export(&found.limits);

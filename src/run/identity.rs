@@ -1,4 +1,5 @@
-//! Whom the child runs as, where, and what that needs before it is started.
+//! Whom the child runs as, where, with which variables from files, and what that
+//! needs before it is started.
 //!
 //! Nothing of it is looked up unless a setting asks for it. What is wrong with a
 //! setting is told now; what the kernel has against it, when the child starts.
@@ -6,12 +7,12 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::config::Config;
 use crate::policy::user::{Credentials, Identity, UserSpec};
-use crate::supervisor::Switch;
+use crate::supervisor::{Environment, Switch};
 use crate::system::{child, subreaper, users};
 
 /// Whom the child becomes; `None`: it stays who castoff is.
@@ -61,4 +62,21 @@ pub(super) fn prepare(switch: Option<&Switch>) -> Option<Credentials> {
     let child = &switch?.child;
     users::give_streams(child.uid);
     Some(child.clone())
+}
+
+/// Reads the directories of variables.
+///
+/// # Errors
+/// One cannot be used.
+pub(super) fn read_directories(
+    config: &Config,
+    environment: &mut Environment,
+) -> Result<(), Failure> {
+    let Some(directories) = &config.env_dirs else { return Ok(()) };
+    let failure = |error| Failure::EnvDir(directories.name.clone(), error);
+    environment.read_files().map_err(failure)
+}
+
+pub(super) fn directories(config: &Config) -> Vec<PathBuf> {
+    config.env_dirs.as_ref().map(|directories| directories.value.clone()).unwrap_or_default()
 }

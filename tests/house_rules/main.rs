@@ -43,7 +43,7 @@ fn the_rules_see_the_sources() {
     assert!(sources.len() > 30, "{}", sources.len());
     // Each way in which a path may be written is found somewhere.
     assert!(find("src/run.rs").uses("crate::system::terminal::Terminal"));
-    assert!(find("src/run.rs").uses("crate::policy::hooks::HookRules"));
+    assert!(find("src/run/parts.rs").uses("crate::policy::hooks::HookRules"));
     assert!(find("src/run.rs").uses("std::process::id"));
     assert!(find("src/system/stderr.rs").uses("libc::pwritev2"));
     assert!(find("src/policy/status.rs").uses("crate::policy::limits::Limits"));
