@@ -102,7 +102,7 @@ enum Failure {
     Notify(io::Error),
     #[error("cannot use {0}: {1}")]
     User(String, Stranger),
-    #[error("cannot use {0}: {1}")]
+    #[error("cannot use {0}: {1}, expected a directory that exists")]
     Workdir(String, io::Error),
     #[error("cannot use {0}: {1}")]
     EnvDir(String, env_dir::Failure),

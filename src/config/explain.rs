@@ -1,14 +1,9 @@
 //! `castoff explain`: the settings as whoever asks may paste them somewhere.
 //!
-//! Owns what is shown of a value that may hold a secret: of a command its program,
-//! of a check's target neither query nor headers. `--print-config` shows them all,
-//! for it is read back as a file.
-
-use std::ffi::OsString;
+//! What is shown of a value that may hold a secret is with the kinds of values
+//! (`Value::shown`); `--print-config` shows all, for it is read back as a file.
 
 use super::Config;
-use super::value::toml_string;
-use crate::policy::checks::Target;
 
 /// What would be done, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,16 +25,4 @@ pub(crate) struct Shown {
     /// `default`, a variable, a flag, or a file with its line.
     pub(crate) origin: String,
     pub(crate) is_default: bool,
-}
-
-/// A command without its arguments.
-pub(super) fn command_shown(words: &[OsString]) -> String {
-    let program = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-    let rest = if words.len() > 1 { " ..." } else { "" };
-    format!("{program}{rest}")
-}
-
-/// A target as the log has it.
-pub(super) fn target_shown(target: &Target) -> String {
-    toml_string(&target.label())
 }

@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use super::explain::target_shown;
 use super::value::{Command, Value, duration_text, number, toml_array, toml_string};
 use crate::policy::checks::{Host, HttpTarget, Place, Target};
 
@@ -257,6 +256,11 @@ pub(super) fn target_text(target: &Target) -> String {
 
 fn command_text(words: &[OsString]) -> String {
     shell_words::join(words.iter().map(|word| word.to_string_lossy()))
+}
+
+/// A target as the log has it: without query, arguments and headers.
+fn target_shown(target: &Target) -> String {
+    toml_string(&target.label())
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::explain::command_shown;
 use crate::policy::exit::ExitMap;
 use crate::policy::reaction::Reaction;
 use crate::policy::restart::Restart;
@@ -650,6 +649,13 @@ pub(super) fn number<T: FromStr>(text: &str) -> Option<T> {
 /// The elements of a comma-separated list, without the spaces around them.
 fn elements(text: &OsStr) -> Option<impl Iterator<Item = &str>> {
     Some(text.to_str()?.split(',').map(str::trim))
+}
+
+/// A command without its arguments.
+fn command_shown(words: &[OsString]) -> String {
+    let program = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+    let rest = if words.len() > 1 { " ..." } else { "" };
+    format!("{program}{rest}")
 }
 
 /// A TOML array of strings.

@@ -7,8 +7,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::exit::ExitReason;
-use super::lifecycle::ChildEnd;
+use super::exit::{ChildEnd, ExitReason};
 use super::signal::Signal;
 
 /// For how long a signal that castoff has passed on explains the child's end by

@@ -30,6 +30,19 @@ impl ExitReason {
     }
 }
 
+/// How the child's end looks to castoff, which knows what it has done itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChildEnd {
+    /// It called `exit` on its own.
+    Exited,
+    /// A signal that castoff did not ask for ended it.
+    Signalled,
+    /// It ended after castoff had told it to stop, before the deadline.
+    Stopped,
+    /// It ended by the SIGKILL of the deadline, or of a third stop signal.
+    KilledAtDeadline,
+}
+
 /// Exit codes that castoff replaces (CASTOFF_EXIT_MAP and `-e`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ExitMap(Vec<(u8, u8)>);

@@ -41,11 +41,11 @@ mod words;
 use std::time::Instant;
 
 pub(crate) use words::{
-    Action, Cause, Checked, ChildEnd, Drained, Event, Outcome, PhaseChange, Rules, Scope, WaitRules,
+    Action, Cause, Checked, Drained, Event, Outcome, PhaseChange, Rules, Scope, WaitRules,
 };
 
 use super::drain::{Drain, DrainEnd};
-use super::exit::{CASTOFF_FAILED, ExitReason};
+use super::exit::{CASTOFF_FAILED, ChildEnd, ExitReason};
 use super::hooks::{Hook, RunningHook};
 use super::late::{Arrivals, Late};
 use super::restart::{Attempt, Backoff};

@@ -265,25 +265,23 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// If that is more than one: as many workers as there is memory for, and no more than gunicorn's manual
+    /// As many workers as there is memory for, and no more than gunicorn's manual
     /// advises for the CPUs: each is a whole process, of which more than the CPUs
-    /// can run only compete.
+    /// can run only compete. One is not exported.
     fn add_workers(&mut self, limits: &Limits, rounding: Rounding) {
         /// What Heroku reckons for each (`WEB_MEMORY` of its buildpacks).
         const WORKER_BYTES: u64 = 512 << 20;
         const NAME: &str = "WEB_CONCURRENCY";
         let Some(memory) = &limits.memory_bytes else { return };
         let by_memory = (memory.value / WORKER_BYTES).max(1);
-        let cpus = match &limits.cpus {
-            Some(cpus) => Some(rounded(cpus, rounding.is_up(true)).0),
-            None => limits.affinity.map(u64::from),
+        let (cpus, source) = match &limits.cpus {
+            Some(cpus) => (Some(rounded(cpus, rounding.is_up(true)).0), cpus.source.as_str()),
+            None => (limits.affinity.map(u64::from), "affinity and cpuset"),
         };
-        let by_cpus = cpus.map(|cpus| cpus.saturating_mul(2).saturating_add(1));
+        let by_cpus = cpus.map(|cpus| (cpus, cpus.saturating_mul(2).saturating_add(1)));
         let (workers, rule) = match by_cpus {
-            Some(workers) if workers < by_memory => {
-                let rule =
-                    format!("2 for each of {} CPUs and 1; memory is for {by_memory}", workers / 2);
-                (workers, rule)
+            Some((cpus, workers)) if workers < by_memory => {
+                (workers, format!("2 for each CPU and 1; {cpus} CPUs from {source}"))
             }
             _ => (by_memory, format!("1 for each 512 MiB, {}", bytes_of(memory))),
         };

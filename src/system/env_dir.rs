@@ -27,7 +27,7 @@ pub(crate) struct Contents {
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("{path}: {error}", path = .0.display(), error = .1)]
+    #[error("{path}: {error}, expected directories of readable files", path = .0.display(), error = .1)]
     Unreadable(PathBuf, io::Error),
     #[error("{}: more than {FILES_MAX} files", .0.display())]
     TooMany(PathBuf),
@@ -212,7 +212,7 @@ mod tests {
         }
         assert!(error(&mut variables).ends_with("more than 4096 files"));
         let missing = read(&at("missing"), &mut variables).unwrap_err().to_string();
-        assert!(missing.ends_with("missing: No such file or directory (os error 2)"), "{missing}");
+        assert!(missing.ends_with("missing: No such file or directory (os error 2), expected directories of readable files"), "{missing}");
         let file = read(&at("A"), &mut variables).unwrap_err().to_string();
         assert!(file.contains("A: Not a directory"), "{file}");
     }

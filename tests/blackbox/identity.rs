@@ -163,9 +163,9 @@ in_both_places! {
     fn a_directory_that_is_missing_is_an_error(place) {
         let error = refusal(Castoff::new(place).env("CASTOFF_WORKDIR", "/no/such/directory"));
         assert_eq!(error, "castoff: cannot use CASTOFF_WORKDIR=\"/no/such/directory\": \
-            No such file or directory (os error 2)");
+            No such file or directory (os error 2), expected a directory that exists");
         let error = refusal(Castoff::new(place).args(["--workdir=/etc/passwd"]));
-        assert_eq!(error, "castoff: cannot use --workdir=\"/etc/passwd\": not a directory");
+        assert_eq!(error, "castoff: cannot use --workdir=\"/etc/passwd\": not a directory, expected a directory that exists");
     }
 
     fn a_directory_is_entered_as_the_user(place) {
@@ -259,7 +259,7 @@ in_both_places! {
         for (directory, cause) in [
             (bad, "/TOKEN: a variable cannot hold a NUL"),
             (large, "/TOKEN: a variable cannot be longer than 131072 bytes"),
-            (scratch.path("missing"), ": No such file or directory (os error 2)"),
+            (scratch.path("missing"), ": No such file or directory (os error 2), expected directories of readable files"),
         ] {
             let error = refusal(Castoff::new(place).env("CASTOFF_ENV_DIR", &directory));
             let expected = format!("castoff: cannot use CASTOFF_ENV_DIR=[{directory:?}]: {directory}{cause}");
