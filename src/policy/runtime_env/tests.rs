@@ -128,6 +128,21 @@ fn each_variable_goes_by_a_limit_of_its_own_kind() {
 }
 
 #[test]
+fn every_reason_names_the_file_that_the_limit_is_from() {
+    let many = Limits { memory_bytes: limit(64 << 30), ..all_limits() };
+    let few = Limits { cpus: None, ..many.clone() };
+    for limits in [all_limits(), many, few] {
+        let found = plain(&limits, &sizing(&Profile::ALL));
+        assert!(found.value("WEB_CONCURRENCY").is_some());
+        for Export { name, why, .. } in &found.exports {
+            let is_of_cpuset = limits.cpus.is_none() && *name == "WEB_CONCURRENCY";
+            let source = if is_of_cpuset { "from affinity and cpuset" } else { "from /f" };
+            assert!(why.ends_with(source), "{name}: {why}");
+        }
+    }
+}
+
+#[test]
 fn without_a_profile_nothing_is_exported() {
     assert_eq!(plain(&all_limits(), &sizing(&[])), Exports::default());
 }
