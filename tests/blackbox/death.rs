@@ -62,6 +62,20 @@ fn on_counter(place: Place, scratch: &Scratch, version: &str) -> Castoff {
         .env("COUNTER", counter)
 }
 
+/// A shell whose last command the OOM killer has taken.
+#[track_caller]
+fn assert_exited_by_itself(castoff: &Running, scratch: &Scratch, limit_mib: u32) {
+    assert_eq!(how(castoff), json!({"exit_code": 137, "reason": "exited"}));
+    assert_eq!(oom_kills(castoff), [killed(1, "descendant")]);
+    assert_eq!(
+        first_line(scratch),
+        format!(
+            "child exited by itself, just after the OOM killer had killed a descendant \
+             at {limit_mib} MiB: exit code 137"
+        )
+    );
+}
+
 /// The first line of the message.
 fn first_line(scratch: &Scratch) -> String {
     scratch.read("message").lines().next().unwrap_or_default().to_owned()
@@ -305,13 +319,7 @@ in_both_places! {
         let script = "echo oom_kill 3 > $COUNTER; sh -c 'kill -9 $$'; exit $?";
         let mut castoff = on_counter(place, &scratch, "v2").script(script).run();
         assert_eq!(castoff.code(), 137);
-        assert_eq!(how(&castoff), json!({"exit_code": 137, "reason": "exited"}));
-        assert_eq!(oom_kills(&castoff), [killed(1, "descendant")]);
-        assert_eq!(
-            first_line(&scratch),
-            "child exited by itself, just after the OOM killer had killed a descendant at 64 MiB: \
-             exit code 137"
-        );
+        assert_exited_by_itself(&castoff, &scratch, 64);
     }
 
     fn an_orphan_that_was_killed_is_told_while_the_child_runs(place) {
@@ -610,13 +618,7 @@ in_both_places! {
         let castoff = group.enter(castoff(place, &scratch));
         let mut castoff = castoff.script("tail /dev/zero; exit $?").run();
         assert_eq!(castoff.code(), 137, "{:?}", castoff.log().all());
-        assert_eq!(how(&castoff), json!({"exit_code": 137, "reason": "exited"}));
-        assert_eq!(oom_kills(&castoff), [killed(1, "descendant")]);
-        assert_eq!(
-            first_line(&scratch),
-            "child exited by itself, just after the OOM killer had killed a descendant at 32 MiB: \
-             exit code 137"
-        );
+        assert_exited_by_itself(&castoff, &scratch, 32);
     }
 
     fn the_real_oom_killer_takes_an_orphan(place) {
