@@ -3,22 +3,24 @@
 //! What is printed is read back as the same value. Nothing here knows which
 //! setting a text belongs to or where it came from.
 
-use std::ffi::{OsStr, OsString};
+mod child;
+mod signals;
+
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub(super) use child::{Command, OptionalPath, Paths, User};
+pub(super) use signals::{HangSignal, StopOn};
+
 use crate::policy::exit::ExitMap;
-use crate::policy::reaction::Reaction;
 use crate::policy::restart::Restart;
 use crate::policy::runtime_env::{Profile, Rounding};
-use crate::policy::signal::{Rewrite, Signal};
-use crate::policy::stop_plan::{ReadinessOnStop, StopScope, StopSignal};
+use crate::policy::stop_plan::{ReadinessOnStop, StopScope};
 use crate::policy::traffic::Ports;
-use crate::policy::user::UserSpec;
 
 /// The longest duration that is accepted: 30 days. Operators of databases do
 /// give a week of grace; beyond a month a number is in the wrong unit.
@@ -87,21 +89,9 @@ impl LogLevel {
     }
 }
 
-/// The signals of `stop_on`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct StopOn(pub(super) Vec<Signal>);
-
-/// The signal of `hang_signal`, if any: one that a program can catch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct HangSignal(pub(super) Option<Signal>);
-
 /// The exit code of `stopped_exit_code`, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Code(pub(super) Option<u8>);
-
-/// The program of a hook and its arguments, if there is one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Command(pub(super) Option<Vec<OsString>>);
 
 /// A duration that is not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,18 +108,6 @@ pub(super) struct Switch(pub(super) bool);
 /// The interval of `watchdog`, if it is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Watchdog(pub(super) Option<Duration>);
-
-/// The user of `user`, if any.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct User(pub(super) Option<UserSpec>);
-
-/// A path that need not be set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct OptionalPath(pub(super) Option<PathBuf>);
-
-/// The directories of `env_dir`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Paths(pub(super) Vec<PathBuf>);
 
 /// Where the reason of a bad end is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,39 +213,6 @@ impl Value for PathBuf {
     }
 }
 
-impl Value for User {
-    fn parse(text: &OsStr) -> Option<Self> {
-        UserSpec::parse(text.to_str()?).map(|user| Self(Some(user)))
-    }
-
-    fn to_toml(&self) -> String {
-        // Empty means unset.
-        toml_string(&self.0.as_ref().map_or_else(String::new, UserSpec::to_string))
-    }
-}
-
-impl Value for OptionalPath {
-    fn parse(text: &OsStr) -> Option<Self> {
-        PathBuf::parse(text).map(|path| Self(Some(path)))
-    }
-
-    fn to_toml(&self) -> String {
-        self.0.clone().unwrap_or_default().to_toml()
-    }
-}
-
-impl Value for Paths {
-    fn parse(text: &OsStr) -> Option<Self> {
-        let paths = text.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        let path = |path: &[u8]| (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)));
-        paths.map(path).collect::<Option<_>>().map(Self)
-    }
-
-    fn to_toml(&self) -> String {
-        toml_array(self.0.iter().map(|path| path.to_string_lossy().into_owned()))
-    }
-}
-
 impl Value for TerminationLog {
     fn parse(text: &OsStr) -> Option<Self> {
         let is_off = text.eq_ignore_ascii_case("off");
@@ -280,117 +225,6 @@ impl Value for TerminationLog {
             Self::Path(path) => path.to_toml(),
             Self::Off => toml_string("off"),
         }
-    }
-}
-
-impl Value for Reaction {
-    fn parse(text: &OsStr) -> Option<Self> {
-        let after = |start: &str| text.as_bytes().strip_prefix(start.as_bytes());
-        if text.eq_ignore_ascii_case("log") {
-            return Some(Self::Log);
-        }
-        if text.eq_ignore_ascii_case("restart") {
-            return Some(Self::Restart);
-        }
-        if let Some(signal) = after("signal:") {
-            let signal = std::str::from_utf8(signal).ok()?.parse().ok()?;
-            return Some(Self::Signal(signal));
-        }
-        let Command(command) = Command::parse(OsStr::from_bytes(after("exec:")?))?;
-        command.map(Self::Exec)
-    }
-
-    fn to_toml(&self) -> String {
-        match self {
-            Self::Log => toml_string("log"),
-            Self::Restart => toml_string("restart"),
-            Self::Signal(signal) => toml_string(&format!("signal:{signal}")),
-            Self::Exec(command) => {
-                let words = command.iter().map(|word| word.to_string_lossy());
-                toml_string(&format!("exec:{}", shell_words::join(words)))
-            }
-        }
-    }
-
-    fn shown(&self) -> Option<String> {
-        let Self::Exec(command) = self else { return None };
-        Some(toml_string(&format!("exec:{}", command_shown(command))))
-    }
-}
-
-impl Value for StopOn {
-    fn parse(text: &OsStr) -> Option<Self> {
-        let mut signals = Vec::new();
-        for element in elements(text)? {
-            let signal: Signal = element.parse().ok()?;
-            // 32 and 33 are the C library's: it lets nobody handle them.
-            let is_reserved = matches!(signal.number(), 32 | 33);
-            if signal.is_uncatchable() || signal.is_fault() || is_reserved || signal == Signal::CHLD
-            {
-                return None;
-            }
-            if !signals.contains(&signal) {
-                signals.push(signal);
-            }
-        }
-        Some(Self(signals))
-    }
-
-    fn to_toml(&self) -> String {
-        toml_array(self.0.iter().map(Signal::to_string))
-    }
-}
-
-impl Value for StopSignal {
-    fn parse(text: &OsStr) -> Option<Self> {
-        if text.eq_ignore_ascii_case("received") {
-            return Some(Self::Received);
-        }
-        let signal: Signal = text.to_str()?.parse().ok()?;
-        (signal != Signal::STOP).then_some(Self::Fixed(signal))
-    }
-
-    fn to_toml(&self) -> String {
-        match self {
-            Self::Received => toml_string("received"),
-            Self::Fixed(signal) => toml_string(&signal.to_string()),
-        }
-    }
-}
-
-impl Value for HangSignal {
-    fn parse(text: &OsStr) -> Option<Self> {
-        let signal: Signal = text.to_str()?.parse().ok()?;
-        // Neither could make a program tell anything.
-        (!signal.is_uncatchable()).then_some(Self(Some(signal)))
-    }
-
-    fn to_toml(&self) -> String {
-        // Empty means unset.
-        toml_string(&self.0.map_or_else(String::new, |signal| signal.to_string()))
-    }
-}
-
-impl Value for Rewrite {
-    fn parse(text: &OsStr) -> Option<Self> {
-        let mut rewrite = Self::default();
-        for element in elements(text)? {
-            let (from, to) = element.split_once(':')?;
-            let from: Signal = from.parse().ok()?;
-            // castoff never receives these two.
-            if from.is_uncatchable() {
-                return None;
-            }
-            rewrite.insert(from, if to == "0" { None } else { Some(to.parse().ok()?) });
-        }
-        Some(rewrite)
-    }
-
-    fn to_toml(&self) -> String {
-        toml_array(self.pairs().iter().map(|(from, to)| match to {
-            Some(to) => format!("{from}:{to}"),
-            None => format!("{from}:0"),
-        }))
     }
 }
 
@@ -479,33 +313,6 @@ impl Value for Watchdog {
 
     fn to_toml(&self) -> String {
         toml_string(&self.0.map_or_else(|| "off".to_owned(), duration_text))
-    }
-}
-
-impl Value for Command {
-    /// Quotes, backslashes and comments mean what they mean to a shell, and
-    /// nothing else means anything.
-    fn parse(text: &OsStr) -> Option<Self> {
-        // No program can be given a NUL.
-        if text.as_bytes().contains(&0) {
-            return None;
-        }
-        // A char for each byte, for what is no UTF-8; all that counts is ASCII.
-        let chars: String = text.as_bytes().iter().copied().map(char::from).collect();
-        let words = shell_words::split(&chars).ok()?;
-        let has_program = words.first().is_some_and(|program| !program.is_empty());
-        let bytes = |word: &String| word.chars().filter_map(|c| u8::try_from(c).ok()).collect();
-        let words = words.iter().map(|word| OsString::from_vec(bytes(word))).collect();
-        has_program.then_some(Self(Some(words)))
-    }
-
-    fn to_toml(&self) -> String {
-        let words = self.0.iter().flatten();
-        toml_array(words.map(|word| word.to_string_lossy().into_owned()))
-    }
-
-    fn shown(&self) -> Option<String> {
-        Some(toml_string(&command_shown(self.0.as_deref().unwrap_or_default())))
     }
 }
 
@@ -649,13 +456,6 @@ pub(super) fn number<T: FromStr>(text: &str) -> Option<T> {
 /// The elements of a comma-separated list, without the spaces around them.
 fn elements(text: &OsStr) -> Option<impl Iterator<Item = &str>> {
     Some(text.to_str()?.split(',').map(str::trim))
-}
-
-/// A command without its arguments.
-fn command_shown(words: &[OsString]) -> String {
-    let program = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-    let rest = if words.len() > 1 { " ..." } else { "" };
-    format!("{program}{rest}")
 }
 
 /// A TOML array of strings.

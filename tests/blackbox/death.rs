@@ -5,8 +5,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::wait_until::PATIENCE;
 use crate::support::{
-    Castoff, Ended, Place, Running, Scratch, example, in_both_places, wait_until,
+    Castoff, Ended, Group, Place, Running, Scratch, example, in_both_places, wait_until,
 };
 
 /// castoff with a file for its message, and no deadline that a test would reach.
@@ -565,7 +564,7 @@ in_both_places! {
     }
 
     fn the_real_oom_killer_takes_the_child(place) {
-        let Some(group) = MemoryGroup::new() else { return };
+        let Some(group) = Group::of_memory("32M") else { return };
         let scratch = Scratch::new();
         let mut castoff = group.enter(castoff(place, &scratch)).child("tail", ["/dev/zero"]).run();
         assert_eq!(castoff.code(), 137, "{:?}", castoff.log().all());
@@ -576,13 +575,13 @@ in_both_places! {
     }
 
     fn a_look_between_the_kill_and_the_end_blames_nobody_else(place) {
-        let Some(group) = MemoryGroup::new() else { return };
+        let Some(group) = Group::of_memory("32M") else { return };
         let scratch = Scratch::new();
         // castoff is not in the group itself: it takes memory for each answer, and
         // while the victim's is not free yet the kernel would take another victim.
-        let castoff = on_counter(place, &scratch, "v1").env("GROUP", &group.0);
+        let castoff = on_counter(place, &scratch, "v1").env("GROUP", &group.dir);
         fs::remove_file(scratch.path("sys/memory/memory.oom_control")).expect("it is there");
-        symlink(group.0.join("memory.oom_control"), scratch.path("sys/memory/memory.oom_control"))
+        symlink(group.dir.join("memory.oom_control"), scratch.path("sys/memory/memory.oom_control"))
             .expect("a link");
         let (reader, mut go) = io::pipe().expect("a pipe");
         let script = "echo $$ > $GROUP/cgroup.procs; read go; exec tail /dev/zero";
@@ -613,7 +612,7 @@ in_both_places! {
     }
 
     fn the_real_oom_killer_takes_a_descendant(place) {
-        let Some(group) = MemoryGroup::new() else { return };
+        let Some(group) = Group::of_memory("32M") else { return };
         let scratch = Scratch::new();
         let castoff = group.enter(castoff(place, &scratch));
         let mut castoff = castoff.script("tail /dev/zero; exit $?").run();
@@ -622,7 +621,7 @@ in_both_places! {
     }
 
     fn the_real_oom_killer_takes_an_orphan(place) {
-        let Some(group) = MemoryGroup::new() else { return };
+        let Some(group) = Group::of_memory("32M") else { return };
         let scratch = Scratch::new();
         let castoff = group.enter(castoff(place, &scratch));
         let mut castoff = castoff.script("(tail /dev/zero &); exec sleep 600").start();
@@ -631,65 +630,6 @@ in_both_places! {
         castoff.until_serving().signal(libc::SIGTERM);
         assert_eq!(castoff.code(), 143);
         assert_eq!(oom_kills(&castoff).len(), 1);
-    }
-}
-
-/// A group of memory of this machine with a limit, below the one that this
-/// process is in. It goes with the value.
-struct MemoryGroup(PathBuf);
-
-impl MemoryGroup {
-    /// `None`, with a word about it, where v1 does not count memory or nobody may
-    /// make groups.
-    fn new() -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let own = own.lines().find_map(|line| line.split_once(":memory:").map(|(_, path)| path));
-        let name =
-            format!("castoff-oom-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let made = own.map(|own| {
-            let own = PathBuf::from("/sys/fs/cgroup/memory").join(own.trim_start_matches('/'));
-            let group = own.join(name);
-            fs::create_dir(&group).and_then(|()| {
-                let group = Self(group);
-                fs::write(group.0.join("memory.limit_in_bytes"), "33554432")?;
-                Ok(group)
-            })
-        });
-        match made {
-            Some(Ok(group)) => Some(group),
-            why => {
-                assert!(
-                    std::env::var_os("CI").is_none(),
-                    "in CI there must be a v1 group: {:?}",
-                    why.map(|made| made.err())
-                );
-                println!("skipped: no v1 group of memory can be made");
-                None
-            }
-        }
-    }
-
-    /// Has castoff enter the group before it is castoff.
-    fn enter(&self, castoff: Castoff) -> Castoff {
-        let processes = self.0.join("cgroup.procs");
-        // 0 is whoever writes.
-        castoff.last(move || fs::write(&processes, "0"))
-    }
-}
-
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        let group = self.0.clone();
-        // Whoever is still ending in it goes soon.
-        let removed = (0..500).any(|_| {
-            let is_gone = fs::remove_dir(&group).is_ok();
-            if !is_gone {
-                std::thread::park_timeout(std::time::Duration::from_millis(10));
-            }
-            is_gone
-        });
-        assert!(removed || std::thread::panicking(), "{} cannot be removed", group.display());
     }
 }
 

@@ -10,7 +10,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::Uid;
 
-use crate::support::{Castoff, Ended, Place, Running, Scratch, example, in_both_places, process};
+use crate::support::{
+    Castoff, Ended, Group, Place, Running, Scratch, example, in_both_places, process,
+};
 
 /// Whether a test may have children of another user.
 fn is_root() -> bool {
@@ -407,50 +409,20 @@ fn a_child_that_castoff_may_not_signal_ends_with_the_container() {
     });
 }
 
-/// A v1 group of memory that goes with the value.
-struct Group(std::path::PathBuf);
-
-impl Group {
-    fn new(limit: &str) -> Option<Self> {
-        let path = format!("/sys/fs/cgroup/memory/castoff-identity-{}", std::process::id());
-        if !Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
-            return None;
-        }
-        fs::create_dir(&path).ok()?;
-        let group = Self(path.into());
-        fs::write(group.0.join("memory.limit_in_bytes"), limit).ok()?;
-        Some(group)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        crate::support::wait_until("the group is empty", || fs::remove_dir(&self.0).ok());
-    }
-}
-
 /// What takes the memory belongs to nobody: by size alone castoff would go.
 #[test]
 fn castoff_outlives_a_larger_claim_of_a_smaller_descendant() {
-    let Some(group) = Group::new("20M") else {
-        assert!(std::env::var_os("CI").is_none(), "in CI there must be a writable v1 hierarchy");
-        eprintln!("SKIPPED: no v1 hierarchy takes a group of this test");
-        return;
-    };
+    let Some(group) = Group::of_memory("20M") else { return };
     let file = format!("/dev/shm/castoff-identity-{}", std::process::id());
     let script = format!(
         "dd if=/dev/zero of={file} bs=64k count=2000 2> /dev/null; code=$?; : > {file}; exit $code"
     );
-    let processes = group.0.join("cgroup.procs");
-    let mut castoff: Running = Castoff::new(Place::Subreaper)
-        .last(move || fs::write(&processes, "0"))
-        .script(&script)
-        .run();
+    let mut castoff: Running = group.enter(Castoff::new(Place::Subreaper)).script(&script).run();
     let ended = castoff.wait();
     let _ = fs::remove_file(&file);
     assert_eq!(ended, Ended::Code(137), "{:?}", castoff.log().all());
     assert_eq!(castoff.log().wait_for_event("exiting")["exit_code"], 137);
-    let killed = fs::read_to_string(group.0.join("memory.oom_control")).expect("a group");
+    let killed = group.read("memory.oom_control");
     assert!(!killed.contains("oom_kill 0"), "{killed}");
     drop(castoff);
 }

@@ -8,9 +8,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::limits::Group;
 use crate::support::{
-    Castoff, Ended, Place, Running, Scratch, example, in_both_places, wait_until,
+    Castoff, Ended, Group, Place, Running, Scratch, example, in_both_places, wait_until,
 };
 
 /// A copy of a fixture, to write to.
@@ -336,15 +335,7 @@ in_both_places! {
     }
 
     fn a_real_group_is_watched(place) {
-        let group = match Group::new("memory") {
-            Ok(group) => group,
-            Err(why) => {
-                assert!(std::env::var_os("CI").is_none(), "in CI there must be a group: {why}");
-                println!("skipped: {why}");
-                return;
-            }
-        };
-        group.set("memory.limit_in_bytes", "268435456");
+        let Some(group) = Group::of_memory("268435456") else { return };
         let castoff = group.enter(Castoff::new(place)).script("exec sleep 600").start();
         castoff.until_serving();
         group.set("memory.limit_in_bytes", "134217728");

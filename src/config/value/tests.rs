@@ -1,7 +1,14 @@
 //! Every form of every kind of value, and what comes back when it is printed.
 
-use super::*;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+
 use proptest::prelude::*;
+
+use super::*;
+use crate::policy::reaction::Reaction;
+use crate::policy::signal::{Rewrite, Signal};
+use crate::policy::stop_plan::StopSignal;
 
 fn parse<T: Value>(text: &str) -> Option<T> {
     T::parse(OsStr::new(text))

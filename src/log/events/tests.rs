@@ -5,9 +5,10 @@ use serde_json::Value;
 use super::*;
 use crate::log::capture::{lines_of, without_time};
 use crate::policy::death::Reason;
-use crate::policy::limits::CgroupKind;
-use crate::policy::program::Kind;
-use crate::policy::resize::Step;
+use crate::policy::env_dir::Refusal;
+use crate::policy::limits::{CgroupKind, Limit, Limits};
+use crate::policy::program::{Kind, Program};
+use crate::policy::resize::{Change, Step};
 
 /// The one line of an event: its level, message and the rest.
 #[track_caller]

@@ -3,6 +3,7 @@
 
 pub(crate) mod castoff;
 pub(crate) mod child;
+pub(crate) mod group;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod lines;
@@ -16,6 +17,7 @@ pub(crate) mod wait_until;
 
 pub(crate) use castoff::{Castoff, Ended, Place, Running};
 pub(crate) use child::example;
+pub(crate) use group::Group;
 pub(crate) use scratch::Scratch;
 pub(crate) use story::{story, whole_story};
 pub(crate) use terminal::Terminal;
