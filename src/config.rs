@@ -30,6 +30,7 @@ pub(crate) use value::{DEFAULT_PORT, Listen, LogLevel, TerminationLog, duration_
 
 use crate::policy::checks::{CheckRules, Target};
 use crate::policy::exit::ExitMap;
+use crate::policy::log_style::{ChildLogs, Identity, LogStyle};
 use crate::policy::reaction::Reaction;
 use crate::policy::restart::RestartRules;
 use crate::policy::runtime_env::Sizing;
@@ -81,7 +82,15 @@ pub(crate) struct Config {
     pub(crate) proc_root: PathBuf,
     /// What follows when a limit changes.
     pub(crate) resize_action: Reaction,
+    /// Files and directories whose change is told; none, nothing is watched.
+    pub(crate) watch: Vec<PathBuf>,
+    /// What follows when one of them changes.
+    pub(crate) watch_action: Reaction,
     pub(crate) log_level: LogLevel,
+    pub(crate) log_style: LogStyle,
+    pub(crate) child_logs: ChildLogs,
+    /// Whether OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME are completed.
+    pub(crate) completes_otel: bool,
     pub(crate) termination_log: TerminationLog,
     /// Signals go to the child's process group (`-g`).
     pub(crate) signal_group: bool,
@@ -128,6 +137,7 @@ struct Derived {
     stop_plan: StopPlan,
     restart: RestartRules,
     checks: Vec<CheckRules>,
+    identity: Identity,
 }
 
 /// What castoff is to do.
@@ -218,7 +228,8 @@ fn resolve(
     let stop_plan = settings.stop_plan(errors);
     let restart = settings.restart_rules(errors);
     let checks = settings.checks(errors);
-    let derived = stop_plan.map(|stop_plan| Derived { stop_plan, restart, checks });
+    let identity = environment.identity;
+    let derived = stop_plan.map(|stop_plan| Derived { stop_plan, restart, checks, identity });
     (settings, derived)
 }
 
@@ -264,7 +275,16 @@ fn assemble(settings: Settings, derived: Derived, line: CommandLine) -> Config {
         cgroup_root: settings.cgroup_root.value,
         proc_root: settings.proc_root.value,
         resize_action: settings.resize_action.value,
+        watch: settings.watch.value.0,
+        watch_action: settings.watch_action.value,
         log_level: settings.log_level.value,
+        log_style: LogStyle {
+            format: settings.log_format.value,
+            fields: settings.log_fields.value.0,
+            identity: derived.identity,
+        },
+        child_logs: settings.child_logs.value,
+        completes_otel: settings.otel_resource.value.0,
         termination_log: settings.termination_log.value,
         signal_group: line.signal_group,
         parent_death_signal: line.parent_death_signal,

@@ -17,6 +17,7 @@ pub(crate) mod hooks;
 pub(crate) mod late;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
+pub(crate) mod log_style;
 pub(crate) mod metrics;
 pub(crate) mod notify;
 pub(crate) mod oom;

@@ -14,12 +14,16 @@ use std::path::Path;
 use super::error::ConfigError;
 use super::options::{SETTINGS, Setting, nearest};
 use super::settings::{Given, Origin, PLATFORM_GRACE};
+use crate::policy::log_style::Identity;
 
 const PREFIX: &str = "CASTOFF_";
 /// castoff exports these to its child, which may be another castoff.
 const EXPORTED: [&[u8]; 3] = [b"CPUS", b"MEMORY_BYTES", b"PIDS"];
 /// Bytes that a file may have which gives the value of one variable.
 const LONGEST_VALUE: u64 = 64 * 1024;
+
+/// Characters of a name in Kubernetes (RFC 1123, subdomain).
+const NAME_MAX: usize = 253;
 
 /// What the environment says.
 #[derive(Debug, Default)]
@@ -28,6 +32,7 @@ pub(super) struct Environment<'a> {
     pub(super) in_kubernetes: bool,
     /// TERMINATION_GRACE_PERIOD_SECONDS
     pub(super) platform_grace: Option<&'a OsString>,
+    pub(super) identity: Identity,
 }
 
 /// Reads every variable that concerns castoff. Empty means unset; of two
@@ -44,6 +49,10 @@ pub(super) fn read<'a>(
                 found.in_kubernetes = true;
             } else if name == PLATFORM_GRACE {
                 found.platform_grace.get_or_insert(value);
+            } else if let Some(place) = place_of(&mut found.identity, name) {
+                place.get_or_insert_with(|| {
+                    value.to_string_lossy().chars().take(NAME_MAX).collect()
+                });
             }
             continue;
         };
@@ -81,6 +90,17 @@ pub(super) fn read<'a>(
         }
     }
     found
+}
+
+/// Where a variable of the downward API goes, by the names that everybody gives
+/// them (Kubernetes documentation, "Expose Pod information to containers").
+fn place_of<'a>(identity: &'a mut Identity, name: &OsStr) -> Option<&'a mut Option<String>> {
+    match name.to_str()? {
+        "POD_NAME" => Some(&mut identity.pod),
+        "POD_NAMESPACE" => Some(&mut identity.namespace),
+        "NODE_NAME" => Some(&mut identity.node),
+        _ => None,
+    }
 }
 
 /// The file's bytes without a final newline.

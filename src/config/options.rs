@@ -51,6 +51,8 @@ pub(super) enum Key {
     User,
     Workdir,
     EnvDir,
+    Watch,
+    WatchAction,
     HealthListen,
     ReadyCheck,
     LiveCheck,
@@ -71,6 +73,10 @@ pub(super) enum Key {
     ProcRoot,
     ResizeAction,
     LogLevel,
+    LogFormat,
+    LogFields,
+    ChildLogs,
+    OtelResource,
     TerminationLog,
 }
 
@@ -94,7 +100,7 @@ const PATH: &str = "a path";
 const COMMAND: &str = "a command such as /bin/notify --name 'my app', each quote closed";
 
 /// Every setting, in the order of `--help`.
-pub(super) static SETTINGS: [Setting; 47] = [
+pub(super) static SETTINGS: [Setting; 53] = [
     Setting {
         key: Key::Config,
         word: "config",
@@ -356,6 +362,26 @@ pub(super) static SETTINGS: [Setting; 47] = [
                last directory's counts.",
     },
     Setting {
+        key: Key::Watch,
+        word: "watch",
+        takes: "PATH,...",
+        form: Form::List,
+        default: "none",
+        expected: "paths such as /etc/app/app.conf,/etc/app/conf.d",
+        help: "Files and directories whose change the child is told of, mounted ConfigMaps and \
+               Secrets included.",
+    },
+    Setting {
+        key: Key::WatchAction,
+        word: "watch_action",
+        takes: "ACTION",
+        form: Form::Text,
+        default: "signal:SIGHUP",
+        expected: REACTION,
+        help: "What follows when one of them changes: signal:SIGNAL to the child, exec:COMMAND, \
+               restart, which stops the child in order and starts it again, or log (nothing more).",
+    },
+    Setting {
         key: Key::HealthListen,
         word: "health_listen",
         takes: "ADDRESS",
@@ -550,6 +576,47 @@ pub(super) static SETTINGS: [Setting; 47] = [
         default: "info",
         expected: "off, error, warn, info, debug or trace",
         help: "What castoff logs to stderr: off, error, warn, info, debug or trace.",
+    },
+    Setting {
+        key: Key::LogFormat,
+        word: "log_format",
+        takes: "FORMAT",
+        form: Form::Text,
+        default: "json",
+        expected: "json, text, gcp, ecs or otel",
+        help: "The form of castoff's lines, and of the child's that are wrapped: json, text (for \
+               people), gcp (Google Cloud), ecs (Elastic) or otel (OpenTelemetry).",
+    },
+    Setting {
+        key: Key::LogFields,
+        word: "log_fields",
+        takes: "NAME=VALUE,...",
+        form: Form::List,
+        default: "none",
+        expected: "pairs such as team=payments,zone=a, each name once, of letters, digits and _.-/ \
+                   and none that a line has already, at most 1024 bytes together",
+        help: "What stands on every line, beside POD_NAME, POD_NAMESPACE and NODE_NAME where they \
+               are set.",
+    },
+    Setting {
+        key: Key::ChildLogs,
+        word: "child_logs",
+        takes: "WAY",
+        form: Form::Text,
+        default: "inherit",
+        expected: "inherit or json",
+        help: "What becomes of the child's stdout and stderr: inherit leaves its descriptors \
+               alone, json makes each line one of castoff's format.",
+    },
+    Setting {
+        key: Key::OtelResource,
+        word: "otel_resource",
+        takes: "SWITCH",
+        form: Form::Switch,
+        default: "off",
+        expected: SWITCH,
+        help: "Whether the child gets OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME from \
+               POD_NAME, POD_NAMESPACE and NODE_NAME, where it has none.",
     },
     Setting {
         key: Key::TerminationLog,

@@ -16,12 +16,13 @@ use super::explain::Shown;
 use super::options::{Key, SETTINGS, Setting};
 use super::target::{LiveTarget, OneTarget, Targets, target_text};
 use super::value::{
-    CheckCount, Code, Command, Count, HangSignal, Listen, LogLevel, OptionalPath, Paths, Positive,
-    Profiles, Ratio, StopOn, Switch, TerminationLog, User, Value, Watchdog, duration_text,
-    toml_string,
+    CheckCount, Code, Command, Count, Fields, HangSignal, Listen, LogLevel, OptionalPath, Paths,
+    Positive, Profiles, Ratio, StopOn, Switch, TerminationLog, User, Value, Watchdog,
+    duration_text, toml_string,
 };
 use crate::policy::checks::{CheckRules, Level, Target};
 use crate::policy::exit::ExitMap;
+use crate::policy::log_style::{ChildLogs, LogFormat};
 use crate::policy::reaction::Reaction;
 use crate::policy::restart::{Restart, RestartRules};
 use crate::policy::runtime_env::{Profile, Rounding};
@@ -225,6 +226,8 @@ pub(super) struct Settings {
     pub(super) user: Sourced<User>,
     pub(super) workdir: Sourced<OptionalPath>,
     pub(super) env_dir: Sourced<Paths>,
+    pub(super) watch: Sourced<Paths>,
+    pub(super) watch_action: Sourced<Reaction>,
     pub(super) health_listen: Sourced<Listen>,
     ready_check: Sourced<OneTarget>,
     live_check: Sourced<LiveTarget>,
@@ -245,6 +248,10 @@ pub(super) struct Settings {
     pub(super) proc_root: Sourced<PathBuf>,
     pub(super) resize_action: Sourced<Reaction>,
     pub(super) log_level: Sourced<LogLevel>,
+    pub(super) log_format: Sourced<LogFormat>,
+    pub(super) log_fields: Sourced<Fields>,
+    pub(super) child_logs: Sourced<ChildLogs>,
+    pub(super) otel_resource: Sourced<Switch>,
     pub(super) termination_log: Sourced<TerminationLog>,
     /// The `[[check]]` tables of the file.
     tables: Vec<CheckTable>,
@@ -287,6 +294,8 @@ impl Settings {
             user: Sourced::default(User(None)),
             workdir: Sourced::default(OptionalPath(None)),
             env_dir: Sourced::default(Paths(Vec::new())),
+            watch: Sourced::default(Paths(Vec::new())),
+            watch_action: Sourced::default(Reaction::Signal(Signal::HUP)),
             health_listen: Sourced::default(Listen::Default),
             ready_check: Sourced::default(OneTarget(None)),
             live_check: Sourced::default(LiveTarget(None)),
@@ -307,6 +316,10 @@ impl Settings {
             proc_root: Sourced::default("/proc".into()),
             resize_action: Sourced::default(Reaction::Log),
             log_level: Sourced::default(LogLevel::Info),
+            log_format: Sourced::default(LogFormat::Json),
+            log_fields: Sourced::default(Fields::default()),
+            child_logs: Sourced::default(ChildLogs::Inherit),
+            otel_resource: Sourced::default(Switch(false)),
             termination_log: Sourced::default(TerminationLog::Default),
             tables: Vec::new(),
             refused: Vec::new(),
@@ -341,6 +354,8 @@ impl Settings {
             Key::User => &mut self.user,
             Key::Workdir => &mut self.workdir,
             Key::EnvDir => &mut self.env_dir,
+            Key::Watch => &mut self.watch,
+            Key::WatchAction => &mut self.watch_action,
             Key::HealthListen => &mut self.health_listen,
             Key::ReadyCheck => &mut self.ready_check,
             Key::LiveCheck => &mut self.live_check,
@@ -361,6 +376,10 @@ impl Settings {
             Key::ProcRoot => &mut self.proc_root,
             Key::ResizeAction => &mut self.resize_action,
             Key::LogLevel => &mut self.log_level,
+            Key::LogFormat => &mut self.log_format,
+            Key::LogFields => &mut self.log_fields,
+            Key::ChildLogs => &mut self.child_logs,
+            Key::OtelResource => &mut self.otel_resource,
             Key::TerminationLog => &mut self.termination_log,
         }
     }

@@ -4,6 +4,7 @@
 //! setting a text belongs to or where it came from.
 
 mod child;
+mod log;
 mod signals;
 
 use std::ffi::OsStr;
@@ -14,6 +15,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub(super) use child::{Command, OptionalPath, Paths, User};
+pub(super) use log::Fields;
 pub(super) use signals::{HangSignal, StopOn};
 
 use crate::policy::exit::ExitMap;

@@ -25,6 +25,7 @@ const RTMIN: u8 = 34;
 
 impl Signal {
     pub(crate) const MAX: usize = 64;
+    pub(crate) const HUP: Self = Self(1);
     pub(crate) const INT: Self = Self(2);
     pub(crate) const KILL: Self = Self(9);
     pub(crate) const TERM: Self = Self(15);

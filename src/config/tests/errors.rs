@@ -117,8 +117,8 @@ fn every_error_of_a_variable_has_its_text() {
                 .to_owned(),
         ),
         (
-            &[("CASTOFF_WEATHER", "1")],
-            "cannot use CASTOFF_WEATHER: no such setting, see castoff --help".to_owned(),
+            &[("CASTOFF_UNHEARD_OF", "1")],
+            "cannot use CASTOFF_UNHEARD_OF: no such setting, see castoff --help".to_owned(),
         ),
         (
             &[("TERMINATION_GRACE_PERIOD_SECONDS", "soon")],

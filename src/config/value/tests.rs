@@ -341,3 +341,16 @@ fn a_user_is_a_name_or_a_number_and_so_is_a_group() {
         assert_eq!(print(text), None, "{text}");
     }
 }
+
+#[test]
+fn fields_of_the_log_are_pairs() {
+    let pairs = |text: &str| parse::<Fields>(text).map(|fields| fields.0);
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(pairs("a=b"), Some(vec![pair("a", "b")]));
+    assert_eq!(pairs(" a.b = c=d , e= "), Some(vec![pair("a.b", "c=d"), pair("e", "")]));
+    for wrong in ["a", "=b", "a b=c", "a=1,a=2", "level=x", "pod=x", "a=1,", "é=1", "a\"=1"] {
+        assert_eq!(pairs(wrong), None, "{wrong}");
+    }
+    assert!(pairs(&format!("a={}", "x".repeat(1023))).is_some());
+    assert!(pairs(&format!("a={}", "x".repeat(1024))).is_none());
+}
