@@ -170,18 +170,25 @@ mod tests {
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
+    use super::reading::{FORMATS, Read};
     use super::*;
+    use crate::policy::log_style::Severity;
 
     const IN_OWN_PROCESS: &str = "LOG_TEST_IN_OWN_PROCESS";
 
     /// The part that changes the whole process: `init` and a panic.
     #[test]
     fn in_own_process() {
-        if std::env::var_os(IN_OWN_PROCESS).is_none() {
-            return;
-        }
-        init(LevelFilter::INFO, &LogStyle::default());
-        events::orphan_reaped(9, crate::policy::exit::ExitReason::Code(0), false);
+        let Some(place) = std::env::var_os(IN_OWN_PROCESS) else { return };
+        let place: usize = place.to_str().unwrap().parse().unwrap();
+        let fields = vec![("team".to_owned(), "a".to_owned())];
+        let style = LogStyle { format: FORMATS[place], fields, ..LogStyle::default() };
+        init(LevelFilter::INFO, &style);
+        let reaped = |is_warning| {
+            events::orphan_reaped(9, crate::policy::exit::ExitReason::Code(0), is_warning);
+        };
+        reaped(false);
+        reaped(true);
         events::exiting(0, Some(Duration::from_millis(5)));
         assert!(panic::catch_unwind(|| panic!("of {}", "no use")).is_err());
         assert_eq!(dropped(), 0);
@@ -199,25 +206,29 @@ mod tests {
 
     #[test]
     fn events_and_panics_go_to_standard_error_from_the_level_on() {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "log::tests::in_own_process"])
-            .env(IN_OWN_PROCESS, "1")
-            .stdout(Stdio::null())
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{text}");
-        let [exiting, panicked] = text
-            .lines()
-            .map(|line| capture::without_time(&format!("{line}\n")))
-            .collect::<Vec<_>>()
-            .try_into()
-            .unwrap();
-        assert!(exiting.ends_with(r#""event":"exiting","exit_code":0,"stop_ms":5}"#), "{exiting}");
-        let head = concat!(
-            r#""level":"ERROR","msg":"internal error","event":"internal_error","#,
-            r#""cause":"of no use","location":"src/log.rs:"#
-        );
-        assert!(panicked.starts_with(head), "{panicked}");
+        for (place, format) in FORMATS.into_iter().enumerate() {
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "log::tests::in_own_process"])
+                .env(IN_OWN_PROCESS, place.to_string())
+                .stdout(Stdio::null())
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{text}");
+            let lines: Vec<_> =
+                text.lines().map(|line| Read::of(format, &format!("{line}\n"))).collect();
+            let told = lines.iter().map(|line| (line.level, line.event.as_str()));
+            let expected = [
+                (Severity::Warn, "orphan_reaped"),
+                (Severity::Info, "exiting"),
+                (Severity::Error, "internal_error"),
+            ];
+            assert!(told.eq(expected), "{text}");
+            assert!(lines.iter().all(|line| line.common("team") == Some(&"a".into())), "{text}");
+            let [_, _, panicked] = &lines[..] else { panic!("{text}") };
+            assert_eq!(panicked.own("cause"), Some(&"of no use".into()));
+            let location = panicked.own("location").and_then(|location| location.as_str());
+            assert!(location.is_some_and(|at| at.starts_with("src/log.rs:")), "{text}");
+        }
     }
 }

@@ -27,6 +27,10 @@ pub(super) const MAX_LEN: usize = 4095;
 /// then is left out. With texts of this length what leads always fits.
 const SHORTEST_TEXT: usize = 16;
 
+/// The same for a message and the name of an event: fixed phrases, which are
+/// shorter.
+const SHORTEST_PHRASE: usize = 128;
+
 pub(super) struct Line {
     style: &'static Style,
     bytes: [u8; MAX_LEN],
@@ -95,7 +99,8 @@ impl Line {
         let format = self.style.format;
         if format == LogFormat::Text {
             let [bold, plain] = self.style.emphasis();
-            let phrase = Escaped { value: &phrase, limit: self.text_limit };
+            let limit = self.text_limit.max(SHORTEST_PHRASE);
+            let phrase = Escaped { value: &phrase, limit };
             self.part(&mut |line| write!(line, " {bold}{phrase}{plain}"));
             return;
         }
@@ -174,7 +179,7 @@ impl Line {
 
     /// One of the keys that all lines have.
     fn leading(&mut self, key: &str, value: &dyn Display) {
-        let limit = self.text_limit;
+        let limit = self.text_limit.max(SHORTEST_PHRASE);
         self.part(&mut |line| {
             line.put_key("", key)?;
             line.put_text(value, limit)

@@ -122,8 +122,7 @@ impl Read {
         assert!(!text.chars().any(char::is_control), "{text:?}");
         let (time, rest) = text.split_once(' ').unwrap();
         let (word, rest) = rest.split_at(5);
-        let of_word =
-            |severity: &Severity| LogFormat::Text.level(*severity) == word.trim_end();
+        let of_word = |severity: &Severity| LogFormat::Text.level(*severity) == word.trim_end();
         let level = Severity::ALL.into_iter().find(of_word).expect(word);
         let (message, rest) = rest.split_at(rest.find(" event=").expect(text));
         let mut fields: Vec<(String, Value)> = Vec::new();
@@ -172,6 +171,8 @@ impl Read {
     pub(super) fn assert_says(&self, json: &Self) {
         let head = |read: &Self| (read.level, read.message.clone(), read.event.clone());
         assert_eq!(head(self), head(json));
+        let len = if self.format == LogFormat::Otel { 19 } else { 27 };
+        assert_eq!(self.time.len(), len, "{}", self.time);
         assert_eq!(self.fields.len(), json.fields.len());
         for (name, expected) in &json.fields {
             let found = self.own(name).unwrap_or_else(|| panic!("no {name}"));

@@ -187,3 +187,57 @@ pub(super) fn severity(level: Level) -> Severity {
         Level::TRACE => Severity::Trace,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::reading::FORMATS;
+    use crate::policy::log_style::Identity;
+
+    fn style(format: LogFormat, fields: Vec<(String, String)>, name: &str) -> Style {
+        let name = || Some(name.to_owned());
+        let identity = Identity { pod: name(), namespace: name(), node: name() };
+        Style::new(&LogStyle { format, fields, identity }, false)
+    }
+
+    fn text_of(style: &Style) -> &str {
+        assert!(style.common.len() <= COMMON_MAX, "{} bytes", style.common.len());
+        std::str::from_utf8(&style.common).unwrap()
+    }
+
+    #[test]
+    fn long_common_values_pay_for_the_room_and_short_ones_stay_whole() {
+        let fields =
+            || vec![("long".into(), "\u{1}".repeat(1000)), ("short".into(), "s".repeat(20))];
+        for format in FORMATS {
+            let style = style(format, fields(), &"\u{10ffff}".repeat(253));
+            let text = text_of(&style);
+            assert!(
+                style.is_cut && text.contains(&"s".repeat(20)) && text.matches('…').count() == 4,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn common_fields_without_room_are_left_out_last_first() {
+        let fields = || (0..2000).map(|at| (format!("{at:x}"), String::new())).collect();
+        for format in FORMATS {
+            let style = style(format, fields(), "web-0");
+            let text = text_of(&style);
+            assert!(style.is_cut && text.matches("web-0").count() == 3, "{text}");
+            let first = if format == LogFormat::Text { " 1f=" } else { ",\"1f\":" };
+            assert!(text.contains(first), "{text}");
+            assert!(style.fields.len() <= FIELDS_MAX);
+        }
+    }
+
+    #[test]
+    fn what_the_settings_allow_is_whole_in_plain_words() {
+        for format in FORMATS {
+            let fields = (0..9).map(|at| (format!("name_{at}"), "v".repeat(107))).collect();
+            let style = style(format, fields, &"n".repeat(253));
+            assert!(!style.is_cut && !text_of(&style).contains('…'), "{format:?}");
+        }
+    }
+}

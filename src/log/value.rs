@@ -212,9 +212,8 @@ mod tests {
         ] {
             assert_eq!(Value { value: &value, limit }.to_string(), shown);
         }
-        let json = |value: &str, limit| {
-            serde_json::to_string(&Value { value: &value, limit }).unwrap()
-        };
+        let json =
+            |value: &str, limit| serde_json::to_string(&Value { value: &value, limit }).unwrap();
         assert_eq!(json("a\u{1b}b", 7), r#""a\u001b…""#);
         assert_eq!(json("a\u{1b}b", 6), r#""a…""#);
     }
