@@ -155,7 +155,7 @@ fn a_list_is_json_in_each_format() {
             .env("CASTOFF_KILL_RESERVE", "599700ms")
             .child(&example("stubborn"), [""; 0])
             .start();
-        castoff.stdout().wait_for_line("ready");
+        castoff.stdout().wait_for_line("stubborn");
         let pid = castoff.child();
         castoff.signal(libc::SIGTERM);
         assert_eq!(castoff.wait(), Ended::Code(137), "{format}");
