@@ -164,7 +164,8 @@ impl Line {
             }
             LogFormat::Otel => {
                 let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                self.leading(format.time_key(), &since.as_nanos());
+                let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+                self.leading(format.time_key(), &nanos);
             }
             LogFormat::Json | LogFormat::Gcp | LogFormat::Ecs => {
                 self.leading(format.time_key(), &time);
