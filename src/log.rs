@@ -1,13 +1,15 @@
-//! castoff's log: JSON lines on standard error.
+//! castoff's log: lines on standard error, in the format of the settings.
 //!
 //! Owns the set-up of tracing, the one way to standard error, and the panic
 //! hook. It never waits: a line for which there is no room is dropped and
 //! counted. `events` has a function for every event; nobody else logs.
 
 pub(crate) mod events;
-mod json;
+mod formatter;
 mod line;
 mod sink;
+mod style;
+mod value;
 
 use std::io;
 use std::panic;
@@ -19,20 +21,24 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
+use self::formatter::Formatter;
 use self::line::Line;
 use self::sink::Sink;
+use self::style::Style;
+use crate::policy::log_style::LogStyle;
 use crate::system::stderr::Output;
 
 /// The one way to standard error, from `init` on. Its holder never waits for
 /// anything, so neither do those who wait for the lock.
 static SINK: Mutex<Option<Sink<io::Stderr>>> = Mutex::new(None);
 
-/// Sends every event of this level or a graver one to standard error, and
-/// panics as well.
-pub(crate) fn init(level: LevelFilter) {
+/// Sends every event of this level or a graver one to standard error in this
+/// style, and panics as well.
+pub(crate) fn init(level: LevelFilter, style: &LogStyle) {
+    let style = style::establish(Style::new(style, style::has_colours()));
     *sink() = Some(Sink::new(Output::new(io::stderr())));
     // It fails when a subscriber is there already, and then that one stays.
-    let _ = tracing::subscriber::set_global_default(subscriber(level, || ToStderr));
+    let _ = tracing::subscriber::set_global_default(subscriber(level, style, || ToStderr));
     panic::set_hook(Box::new(|info| {
         if LevelFilter::current() == LevelFilter::OFF {
             return;
@@ -46,6 +52,9 @@ pub(crate) fn init(level: LevelFilter) {
             sink.write_line(line.as_bytes());
         }
     }));
+    if style.is_cut {
+        events::log_fields_cut();
+    }
 }
 
 /// Lines that could not be written since castoff started.
@@ -64,14 +73,18 @@ fn sink() -> MutexGuard<'static, Option<Sink<io::Stderr>>> {
     SINK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn subscriber<W>(level: LevelFilter, writer: W) -> impl Subscriber + Send + Sync
+fn subscriber<W>(
+    level: LevelFilter,
+    style: &'static Style,
+    writer: W,
+) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     tracing_subscriber::fmt()
         .log_internal_errors(false) // it would print them with a write that may block
         .with_max_level(level)
-        .event_format(json::Json)
+        .event_format(Formatter { style })
         .with_writer(writer)
         .finish()
         .with(filter_fn(is_own))
@@ -100,6 +113,9 @@ impl io::Write for ToStderr {
 }
 
 #[cfg(test)]
+mod reading;
+
+#[cfg(test)]
 mod capture {
     //! Reads back what was logged, for the tests of this module.
 
@@ -107,6 +123,8 @@ mod capture {
     use std::sync::{Arc, Mutex};
 
     use tracing::level_filters::LevelFilter;
+
+    use super::style::{self, Style};
 
     #[derive(Clone, Default)]
     struct Capture(Arc<Mutex<Vec<String>>>);
@@ -125,12 +143,17 @@ mod capture {
     /// The lines that `act` logs, each without its time and newline. One write
     /// is one line.
     pub(super) fn lines_of(act: impl FnOnce()) -> Vec<String> {
+        lines_in(style::current(), act).iter().map(|line| without_time(line)).collect()
+    }
+
+    /// The same in any style, and whole.
+    pub(super) fn lines_in(style: &'static Style, act: impl FnOnce()) -> Vec<String> {
         let capture = Capture::default();
         let writer = capture.clone();
-        let subscriber = super::subscriber(LevelFilter::TRACE, move || writer.clone());
+        let subscriber = super::subscriber(LevelFilter::TRACE, style, move || writer.clone());
         tracing::subscriber::with_default(subscriber, act);
         let lines = capture.0.lock().unwrap();
-        lines.iter().map(|line| without_time(line)).collect()
+        lines.clone()
     }
 
     pub(super) fn without_time(line: &str) -> String {
@@ -147,18 +170,25 @@ mod tests {
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
+    use super::reading::{FORMATS, Read};
     use super::*;
+    use crate::policy::log_style::Severity;
 
     const IN_OWN_PROCESS: &str = "LOG_TEST_IN_OWN_PROCESS";
 
     /// The part that changes the whole process: `init` and a panic.
     #[test]
     fn in_own_process() {
-        if std::env::var_os(IN_OWN_PROCESS).is_none() {
-            return;
-        }
-        init(LevelFilter::INFO);
-        events::orphan_reaped(9, crate::policy::exit::ExitReason::Code(0), false);
+        let Some(place) = std::env::var_os(IN_OWN_PROCESS) else { return };
+        let place: usize = place.to_str().unwrap().parse().unwrap();
+        let fields = vec![("team".to_owned(), "a".to_owned())];
+        let style = LogStyle { format: FORMATS[place], fields, ..LogStyle::default() };
+        init(LevelFilter::INFO, &style);
+        let reaped = |is_warning| {
+            events::orphan_reaped(9, crate::policy::exit::ExitReason::Code(0), is_warning);
+        };
+        reaped(false);
+        reaped(true);
         events::exiting(0, Some(Duration::from_millis(5)));
         assert!(panic::catch_unwind(|| panic!("of {}", "no use")).is_err());
         assert_eq!(dropped(), 0);
@@ -176,25 +206,29 @@ mod tests {
 
     #[test]
     fn events_and_panics_go_to_standard_error_from_the_level_on() {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "log::tests::in_own_process"])
-            .env(IN_OWN_PROCESS, "1")
-            .stdout(Stdio::null())
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{text}");
-        let [exiting, panicked] = text
-            .lines()
-            .map(|line| capture::without_time(&format!("{line}\n")))
-            .collect::<Vec<_>>()
-            .try_into()
-            .unwrap();
-        assert!(exiting.ends_with(r#""event":"exiting","exit_code":0,"stop_ms":5}"#), "{exiting}");
-        let head = concat!(
-            r#""level":"ERROR","msg":"internal error","event":"internal_error","#,
-            r#""cause":"of no use","location":"src/log.rs:"#
-        );
-        assert!(panicked.starts_with(head), "{panicked}");
+        for (place, format) in FORMATS.into_iter().enumerate() {
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "log::tests::in_own_process"])
+                .env(IN_OWN_PROCESS, place.to_string())
+                .stdout(Stdio::null())
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{text}");
+            let lines: Vec<_> =
+                text.lines().map(|line| Read::of(format, &format!("{line}\n"))).collect();
+            let told = lines.iter().map(|line| (line.level, line.event.as_str()));
+            let expected = [
+                (Severity::Warn, "orphan_reaped"),
+                (Severity::Info, "exiting"),
+                (Severity::Error, "internal_error"),
+            ];
+            assert!(told.eq(expected), "{text}");
+            assert!(lines.iter().all(|line| line.common("team") == Some(&"a".into())), "{text}");
+            let [_, _, panicked] = &lines[..] else { panic!("{text}") };
+            assert_eq!(panicked.own("cause"), Some(&"of no use".into()));
+            let location = panicked.own("location").and_then(|location| location.as_str());
+            assert!(location.is_some_and(|at| at.starts_with("src/log.rs:")), "{text}");
+        }
     }
 }

@@ -111,7 +111,7 @@ enum Failure {
 /// Gets everything ready, starts the child and supervises it.
 fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let started_at = Instant::now();
-    log::init(parts::filter(config.log_level));
+    log::init(parts::filter(config.log_level), &config.log_style);
     let switch = identity::switch(config)?;
     let directory = identity::directory(config)?;
     let ready = ready::prepare(config)?;

@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::fmt::Display;
 use std::panic::PanicHookInfo;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, enabled, info, warn};
@@ -22,13 +22,11 @@ pub(crate) use sizing::{
 };
 
 use super::line::Line;
+use super::style;
 use crate::policy::death::{Death, Origin, Sender};
 use crate::policy::exit::ExitReason;
 use crate::policy::signal::Signal;
 use crate::policy::status::PhaseName;
-
-/// A list in a line gets this many bytes, so that everything else has room.
-const LIST_MAX: usize = 3072;
 
 /// What castoff is and how it was told to work.
 pub(crate) struct Start<'a> {
@@ -318,9 +316,9 @@ pub(crate) fn orphan_reaped(pid: i32, exit: ExitReason, is_warning: bool) {
 /// release (Cargo.toml).
 fn reaped(level: Level, pid: i32, exit: ExitReason) -> Line {
     let (exit_code, signal) = code_or_signal(exit);
-    Line::new(SystemTime::now(), level, |line| {
-        line.text("msg", "orphan reaped");
-        line.text("event", "orphan_reaped");
+    Line::now(level, &|line| {
+        line.message("orphan reaped");
+        line.event("orphan_reaped");
         line.value("pid", pid);
         if let Some(exit_code) = exit_code {
             line.value("exit_code", exit_code);
@@ -397,9 +395,10 @@ fn quoted(text: &str) -> String {
 /// As a JSON array, as many of these values as fit.
 fn list_of(entries: impl Iterator<Item = String>) -> String {
     let mut list = String::from("[");
+    let max = style::current().list_max();
     for entry in entries {
         let comma = if list.len() > 1 { "," } else { "" };
-        if list.len() + comma.len() + entry.len() >= LIST_MAX {
+        if list.len() + comma.len() + entry.len() >= max {
             break;
         }
         list.push_str(comma);
@@ -458,9 +457,9 @@ pub(crate) fn exiting(exit_code: u8, stop: Option<Duration>) {
 
 /// The same for a panic. A line rather than an event of tracing: see `init`.
 pub(super) fn panicked(info: &PanicHookInfo<'_>) -> Line {
-    Line::new(SystemTime::now(), Level::ERROR, |line| {
-        line.text("msg", "internal error");
-        line.text("event", "internal_error");
+    Line::now(Level::ERROR, &|line| {
+        line.message("internal error");
+        line.event("internal_error");
         line.text("cause", info.payload_as_str().unwrap_or("panic without a text"));
         if let Some(location) = info.location() {
             line.text("location", location);
@@ -471,11 +470,17 @@ pub(super) fn panicked(info: &PanicHookInfo<'_>) -> Line {
 /// `count` lines found no room since the last report. A line rather than an
 /// event of tracing, for it is made while another one is written.
 pub(super) fn log_dropped(count: u64) -> Line {
-    Line::new(SystemTime::now(), Level::WARN, |line| {
-        line.text("msg", "log lines dropped");
-        line.text("event", "log_dropped");
+    Line::now(Level::WARN, &|line| {
+        line.message("log lines dropped");
+        line.event("log_dropped");
         line.value("count", count);
     })
+}
+
+/// The common fields are longer than `max_bytes`: their values are cut, or some of
+/// them are on no line.
+pub(super) fn log_fields_cut() {
+    warn!(event = "log_fields_cut", max_bytes = style::COMMON_MAX, "common fields are cut");
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -192,20 +192,25 @@ impl LogFormat {
 }
 
 impl LogStyle {
-    /// What stands on every line, by the format's names and in order. In `Otel`
-    /// these are the fields of `Resource`.
+    /// What stands on every line, by the format's names and in order, each name
+    /// once. In `Otel` these are the fields of `Resource`.
     pub(crate) fn common(&self) -> impl Iterator<Item = (&str, &str)> {
-        let names = match self.format {
+        let [pod, namespace, node] = match self.format {
             LogFormat::Json | LogFormat::Text | LogFormat::Gcp => ["pod", "namespace", "node"],
             LogFormat::Ecs => {
                 ["kubernetes.pod.name", "kubernetes.namespace", "kubernetes.node.name"]
             }
             LogFormat::Otel => ["k8s.pod.name", "k8s.namespace.name", "k8s.node.name"],
         };
-        let Identity { pod, namespace, node } = &self.identity;
-        let known = names.into_iter().zip([pod, namespace, node]);
-        let known = known.filter_map(|(name, value)| Some((name, value.as_deref()?)));
-        known.chain(self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+        let who = &self.identity;
+        let identity = [(pod, &who.pod), (namespace, &who.namespace), (node, &who.node)];
+        let known =
+            identity.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        // Some formats have longer names, which a field may have as well.
+        let is_taken =
+            move |name| identity.iter().any(|(taken, value)| *taken == name && value.is_some());
+        let fields = self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        known.chain(fields.filter(move |(name, _)| !is_taken(*name)))
     }
 }
 
@@ -233,6 +238,20 @@ mod tests {
         style.format = LogFormat::Ecs;
         let ecs = ["kubernetes.pod.name=web-0", "kubernetes.node.name=n1", "team=a"];
         assert_eq!(common(&style), ecs);
+    }
+
+    #[test]
+    fn a_name_of_the_pod_is_not_that_of_a_field_as_well() {
+        let field = |name: &str| (name.to_owned(), "mine".to_owned());
+        let mut style = LogStyle {
+            format: LogFormat::Otel,
+            fields: vec![field("k8s.pod.name"), field("k8s.node.name")],
+            identity: Identity { pod: Some("web-0".into()), ..Identity::default() },
+        };
+        let common: Vec<_> = style.common().collect();
+        assert_eq!(common, [("k8s.pod.name", "web-0"), ("k8s.node.name", "mine")]);
+        style.format = LogFormat::Json;
+        assert_eq!(style.common().count(), 3);
     }
 
     #[test]

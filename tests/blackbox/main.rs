@@ -17,6 +17,7 @@ mod death;
 mod drain;
 mod exit_code;
 mod explain;
+mod formats;
 mod grpc;
 mod health;
 mod hooks;

@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::Path;
-use std::time::SystemTime;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, info, warn};
@@ -100,9 +99,9 @@ pub(crate) fn env_dir_failed(cause: impl Display) {
 /// of tracing, which has none below info in a release.
 pub(crate) fn oom_score_adjusted(own: i32, started: i32) {
     if Level::DEBUG <= LevelFilter::current() {
-        crate::log::write(&Line::new(SystemTime::now(), Level::DEBUG, |line| {
-            line.text("msg", "oom_score_adj changed");
-            line.text("event", "oom_score_adjusted");
+        crate::log::write(&Line::now(Level::DEBUG, &|line| {
+            line.message("oom_score_adj changed");
+            line.event("oom_score_adjusted");
             line.value("own", own);
             line.value("started", started);
         }));

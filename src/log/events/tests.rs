@@ -3,17 +3,28 @@
 use serde_json::Value;
 
 use super::*;
-use crate::log::capture::{lines_of, without_time};
+use crate::log::capture::{lines_in, lines_of, without_time};
+use crate::log::reading::{FORMATS, Read};
+use crate::log::style::Style;
 use crate::policy::death::Reason;
 use crate::policy::env_dir::Refusal;
 use crate::policy::limits::{CgroupKind, Limit, Limits};
+use crate::policy::log_style::{LogFormat, LogStyle};
 use crate::policy::program::{Kind, Program};
 use crate::policy::resize::{Change, Step};
 
-/// The one line of an event: its level, message and the rest.
+/// The one line of an event: its level, message and the rest. Every other format
+/// says the same.
 #[track_caller]
-fn assert_line(act: impl FnOnce(), expected: &str) {
-    assert_eq!(lines_of(act), [expected]);
+fn assert_line(act: impl Fn(), expected: &str) {
+    assert_eq!(lines_of(&act), [expected]);
+    let expected = Read::of(LogFormat::Json, &format!("{{\"time\":\"\",{expected}\n"));
+    for format in FORMATS {
+        let style = LogStyle { format, ..LogStyle::default() };
+        let style = Box::leak(Box::new(Style::new(&style, false)));
+        let [line] = lines_in(style, &act).try_into().unwrap();
+        Read::of(format, &line).assert_says(&expected);
+    }
 }
 
 #[test]
@@ -209,7 +220,7 @@ fn signal_received_tells_of_its_sender_what_is_known() {
 #[test]
 fn has_signal_received_knows_the_level() {
     let asked = |level| {
-        let subscriber = crate::log::subscriber(level, std::io::sink);
+        let subscriber = crate::log::subscriber(level, style::current(), std::io::sink);
         tracing::subscriber::with_default(subscriber, has_signal_received)
     };
     assert!(asked(LevelFilter::INFO));

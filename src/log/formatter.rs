@@ -1,8 +1,8 @@
 //! From tracing's events to log lines.
 //!
-//! Owns which part of an event goes where: the message is `msg`, the field
-//! `event` follows it, the other fields keep their order. It knows no event by
-//! name and never writes to a descriptor.
+//! Owns which part of an event goes where: the message and the field `event`
+//! lead, the other fields keep their order. It knows no event by name, no format,
+//! and never writes to a descriptor.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -14,12 +14,15 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::line::Line;
+use super::style::Style;
 
-/// The format `json`: numbers and booleans are JSON's own, and bytes are JSON
+/// Lines of one style: numbers and booleans are JSON's own, and bytes are JSON
 /// already, for tracing has no lists; all else is text.
-pub(super) struct Json;
+pub(super) struct Formatter {
+    pub(super) style: &'static Style,
+}
 
-impl<S, N> FormatEvent<S, N> for Json
+impl<S, N> FormatEvent<S, N> for Formatter
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -30,7 +33,8 @@ where
         mut out: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let line = Line::new(SystemTime::now(), *event.metadata().level(), |line| {
+        let level = *event.metadata().level();
+        let line = Line::new(self.style, SystemTime::now(), level, &|line| {
             for part in [Part::Message, Part::Event, Part::Others] {
                 event.record(&mut PartOfEvent { line, part });
             }
@@ -53,56 +57,62 @@ struct PartOfEvent<'a> {
 }
 
 impl PartOfEvent<'_> {
-    fn key(&self, field: &Field) -> Option<&'static str> {
-        let (part, key) = match field.name() {
-            "message" => (Part::Message, "msg"),
-            "event" => (Part::Event, "event"),
-            other => (Part::Others, other),
-        };
-        (part == self.part).then_some(key)
+    fn is_here(&self, field: &Field) -> bool {
+        self.part
+            == match field.name() {
+                "message" => Part::Message,
+                "event" => Part::Event,
+                _ => Part::Others,
+            }
+    }
+
+    fn text(&mut self, field: &Field, value: &dyn fmt::Display) {
+        if self.is_here(field) {
+            match self.part {
+                Part::Message => self.line.message(value),
+                Part::Event => self.line.event(value),
+                Part::Others => self.line.text(field.name(), value),
+            }
+        }
     }
 }
 
 impl Visit for PartOfEvent<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if let Some(key) = self.key(field) {
-            self.line.text(key, format_args!("{value:?}"));
-        }
+        self.text(field, &format_args!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        if let Some(key) = self.key(field) {
-            self.line.text(key, value);
-        }
+        self.text(field, &value);
     }
 
     fn record_bytes(&mut self, field: &Field, value: &[u8]) {
-        if let Some(key) = self.key(field) {
-            self.line.json(key, value);
+        if self.is_here(field) {
+            self.line.json(field.name(), value);
         }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        if let Some(key) = self.key(field) {
-            self.line.value(key, value);
+        if self.is_here(field) {
+            self.line.value(field.name(), value);
         }
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        if let Some(key) = self.key(field) {
-            self.line.value(key, value);
+        if self.is_here(field) {
+            self.line.value(field.name(), value);
         }
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        if let Some(key) = self.key(field) {
-            self.line.value(key, value);
+        if self.is_here(field) {
+            self.line.value(field.name(), value);
         }
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        if let Some(key) = self.key(field) {
-            self.line.value(key, value);
+        if self.is_here(field) {
+            self.line.value(field.name(), value);
         }
     }
 }
