@@ -8,6 +8,7 @@ pub(crate) mod events;
 mod json;
 mod line;
 mod sink;
+pub(crate) mod wrap;
 
 use std::io;
 use std::panic;
