@@ -10,6 +10,7 @@ mod line;
 mod sink;
 mod style;
 mod value;
+pub(crate) mod wrap;
 
 use std::io;
 use std::panic;
