@@ -1,8 +1,9 @@
 //! castoff's log: JSON lines on standard error.
 //!
 //! Owns the set-up of tracing, the one way to standard error, and the panic
-//! hook. It never waits: a line for which there is no room is dropped and
-//! counted. `events` has a function for every event; nobody else logs.
+//! hook. No line waits: one for which there is no room is dropped and counted,
+//! or kept until there is. `events` has a function for every event; nobody else
+//! logs.
 
 pub(crate) mod events;
 mod json;
@@ -13,6 +14,7 @@ use std::io;
 use std::panic;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify as Nudge;
 use tracing::level_filters::LevelFilter;
 use tracing::{Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
@@ -21,16 +23,19 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use self::line::Line;
 use self::sink::Sink;
-use crate::system::stderr::Output;
+use crate::system::outlet::Outlet;
 
 /// The one way to standard error, from `init` on. Its holder never waits for
 /// anything, so neither do those who wait for the lock.
 static SINK: Mutex<Option<Sink<io::Stderr>>> = Mutex::new(None);
 
+/// Something was left unwritten.
+static HAS_FALLEN_BEHIND: Nudge = Nudge::const_new();
+
 /// Sends every event of this level or a graver one to standard error, and
 /// panics as well.
 pub(crate) fn init(level: LevelFilter) {
-    *sink() = Some(Sink::new(Output::new(io::stderr())));
+    *sink() = Some(Sink::new(Outlet::new(io::stderr())));
     // It fails when a subscriber is there already, and then that one stays.
     let _ = tracing::subscriber::set_global_default(subscriber(level, || ToStderr));
     panic::set_hook(Box::new(|info| {
@@ -53,11 +58,71 @@ pub(crate) fn dropped() -> u64 {
     sink().as_ref().map_or(0, Sink::dropped)
 }
 
+/// Whether castoff's own lines that find no room are kept, as far as there is
+/// space, and go out before the next of the child's. Otherwise they are dropped.
+pub(crate) fn keep_lines(keeps_lines: bool) {
+    with_sink(|sink| sink.keep_lines(keeps_lines));
+}
+
+/// Writes lines of the child's, whole and as far as there is room, behind
+/// castoff's own; returns how many bytes are taken care of.
+///
+/// # Errors
+/// As of `Outlet::write_lines`; everything counts as written before `init`.
+pub(crate) fn write_lines(lines: &[u8]) -> io::Result<usize> {
+    with_sink(|sink| sink.write_lines(lines)).unwrap_or(Ok(lines.len()))
+}
+
+/// So many lines of the child's cannot be written.
+pub(crate) fn child_lines_lost(count: u64) {
+    with_sink(|sink| sink.lines_lost(count));
+}
+
+/// Waits until there may be room for lines of the child's. Cancel safe.
+pub(crate) async fn room() {
+    let opening = sink().as_ref().map(Sink::opening);
+    if let Some(opening) = opening {
+        opening.wait().await;
+    }
+}
+
+/// Waits until something of the log is left to be written and may have room;
+/// then `catch_up` does it. It costs nothing while nothing is left. Cancel safe.
+pub(crate) async fn backlog() {
+    loop {
+        let opening = sink().as_ref().filter(|sink| sink.is_behind()).map(Sink::opening);
+        match opening {
+            Some(opening) => return opening.wait().await,
+            None => HAS_FALLEN_BEHIND.notified().await,
+        }
+    }
+}
+
+/// Writes what has found no room before, among it the report of lines that were
+/// lost, as far as there is room now. Says whether nothing is left.
+pub(crate) fn catch_up() -> bool {
+    with_sink(|sink| sink.catch_up().is_ok()).unwrap_or(true)
+}
+
+/// Text for a person, which is no event: as lines of the log it must not wait.
+/// It ends with a newline.
+pub(crate) fn tell(text: &str) {
+    with_sink(|sink| sink.write_line(text.as_bytes()));
+}
+
 /// A line that tracing has no event for. The level is the caller's to ask for.
 fn write(line: &Line) {
-    if let Some(sink) = sink().as_mut() {
-        sink.write_line(line.as_bytes());
+    with_sink(|sink| sink.write_line(line.as_bytes()));
+}
+
+fn with_sink<T>(act: impl FnOnce(&mut Sink<io::Stderr>) -> T) -> Option<T> {
+    let mut sink = sink();
+    let sink = sink.as_mut()?;
+    let done = act(sink);
+    if sink.is_behind() {
+        HAS_FALLEN_BEHIND.notify_one();
     }
+    Some(done)
 }
 
 fn sink() -> MutexGuard<'static, Option<Sink<io::Stderr>>> {
@@ -88,9 +153,7 @@ struct ToStderr;
 
 impl io::Write for ToStderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Some(sink) = sink().as_mut() {
-            sink.write_line(line);
-        }
+        with_sink(|sink| sink.write_line(line));
         Ok(line.len())
     }
 
@@ -106,6 +169,7 @@ mod capture {
     use std::io;
     use std::sync::{Arc, Mutex};
 
+    use tokio::sync::Notify as Nudge;
     use tracing::level_filters::LevelFilter;
 
     #[derive(Clone, Default)]

@@ -1,44 +1,118 @@
 //! The way of lines to standard error, and the account of those that were lost.
 //!
-//! Owns the counting and the line that reports it. A line that finds no room is
-//! dropped at once: nothing here waits, repeats or keeps more than the end of
-//! one line. The system calls are in `system::stderr`.
+//! Owns the order of the lines, castoff's own and those of the child that it
+//! wraps, the counting and the line that reports it. Nothing here waits. A line
+//! of castoff's own that finds no room is dropped at once, or kept while lines
+//! of the child follow, as far as there is space. The system calls are in
+//! `system::outlet`.
 
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 
 use super::events;
-use crate::system::stderr::Output;
+use crate::system::outlet::{Opening, Outlet};
+
+/// How many bytes of castoff's own lines are kept: some 60 lines.
+const KEPT_MAX: usize = 16 * 1024;
 
 pub(super) struct Sink<F> {
-    output: Output<F>,
+    outlet: Outlet<F>,
+    /// Lines of castoff's own that wait for room.
+    kept: Vec<u8>,
+    keeps_lines: bool,
     /// Lines lost since castoff started.
     dropped: u64,
-    /// How many of them no line has told of yet.
+    /// How many of them no line has told of yet. They came after those kept.
     unreported: u64,
 }
 
 impl<F: AsFd> Sink<F> {
-    pub(super) fn new(output: Output<F>) -> Self {
-        Self { output, dropped: 0, unreported: 0 }
+    pub(super) fn new(outlet: Outlet<F>) -> Self {
+        Self { outlet, kept: Vec::new(), keeps_lines: false, dropped: 0, unreported: 0 }
+    }
+
+    /// Whether castoff's own lines are kept when there is no room for them.
+    pub(super) fn keep_lines(&mut self, keeps_lines: bool) {
+        self.keeps_lines = keeps_lines;
     }
 
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Writes the line, after a report of the lines that were lost before it.
+    /// Whether anything is still to be written.
+    pub(super) fn is_behind(&self) -> bool {
+        self.outlet.has_begun_line() || !self.kept.is_empty() || self.unreported > 0
+    }
+
+    /// When there may be room.
+    pub(super) fn opening(&self) -> Opening {
+        self.outlet.opening()
+    }
+
+    /// Writes a line of castoff's own, behind everything that came before it.
     pub(super) fn write_line(&mut self, line: &[u8]) {
-        if self.unreported > 0 {
-            let report = events::log_dropped(self.unreported);
-            if self.output.write_line(report.as_bytes()).is_ok() {
-                self.unreported = 0;
+        let written = self.catch_up().and_then(|()| self.outlet.write_line(line));
+        if written.is_err_and(|error| error.kind() != ErrorKind::WouldBlock || !self.keep(line)) {
+            self.lines_lost(1);
+        }
+    }
+
+    /// Writes whole lines as far as there is room for them, behind everything
+    /// that came before; returns how many bytes are taken care of.
+    ///
+    /// # Errors
+    /// As of `Outlet::write_lines`.
+    pub(super) fn write_lines(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.catch_up()?;
+        self.outlet.write_lines(lines)
+    }
+
+    /// Lines were lost elsewhere.
+    pub(super) fn lines_lost(&mut self, count: u64) {
+        self.dropped += count;
+        self.unreported += count;
+    }
+
+    /// Writes what is left: of a line that was begun, then of those kept, then
+    /// the report of those lost.
+    ///
+    /// # Errors
+    /// Something is still left.
+    pub(super) fn catch_up(&mut self) -> io::Result<()> {
+        self.outlet.finish_line()?;
+        while !self.kept.is_empty() {
+            match self.outlet.write_lines(&self.kept) {
+                Ok(taken) => drop(self.kept.drain(..taken)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
+                Err(error) => {
+                    // Nobody knows when it will be whole again, if ever.
+                    let lost = self.kept.iter().filter(|byte| **byte == b'\n').count();
+                    self.kept.clear();
+                    self.lines_lost(u64::try_from(lost).unwrap_or(u64::MAX));
+                    return Err(error);
+                }
             }
         }
-        // While the report finds no room the line would stand before it.
-        if self.unreported > 0 || self.output.write_line(line).is_err() {
-            self.dropped += 1;
-            self.unreported += 1;
+        if self.unreported > 0 {
+            self.outlet.write_line(events::log_dropped(self.unreported).as_bytes())?;
+            self.unreported = 0;
         }
+        self.outlet.finish_line()
+    }
+
+    /// Keeps the line, and before it the report of those that had no space.
+    fn keep(&mut self, line: &[u8]) -> bool {
+        let report = (self.unreported > 0).then(|| events::log_dropped(self.unreported));
+        let report = report.as_ref().map_or(&[][..], |report| report.as_bytes());
+        let has_space = self.kept.len() + report.len() + line.len() <= KEPT_MAX;
+        if !self.keeps_lines || !has_space {
+            return false;
+        }
+        self.kept.extend_from_slice(report);
+        self.kept.extend_from_slice(line);
+        self.unreported = 0;
+        true
     }
 }
 
@@ -48,13 +122,13 @@ mod tests {
     use std::io::{self, Read};
 
     use super::*;
-    use crate::system::stderr::tests::{drain, in_time};
+    use crate::system::outlet::tests::{drain, in_time};
 
     #[test]
     fn lines_lost_to_a_full_pipe_are_counted_and_reported_once() {
         in_time(|| {
             let (mut reader, writer) = io::pipe().unwrap();
-            let mut sink = Sink::new(Output::new(writer));
+            let mut sink = Sink::new(Outlet::new(writer));
             let line = [b"x".repeat(999), b"\n".to_vec()].concat();
             let mut sent = 0;
             while sink.dropped() < 7 {
@@ -80,7 +154,7 @@ mod tests {
     #[test]
     fn a_device_without_room_loses_lines_and_nothing_else() {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let mut sink = Sink::new(Output::new(full));
+        let mut sink = Sink::new(Outlet::new(full));
         for _ in 0..3 {
             sink.write_line(b"line\n");
         }
