@@ -119,7 +119,10 @@ impl<F: AsFd> Sink<F> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::{self, Read};
+    use std::io::{PipeReader, PipeWriter, Read};
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::system::outlet::tests::{drain, in_time};
@@ -159,5 +162,150 @@ mod tests {
             sink.write_line(b"line\n");
         }
         assert_eq!((sink.dropped(), sink.unreported), (3, 3));
+    }
+
+    /// A sink to a pipe without room.
+    fn full() -> (PipeReader, Sink<PipeWriter>) {
+        let (reader, writer) = io::pipe().unwrap();
+        let mut sink = Sink::new(Outlet::new(writer));
+        let page = [b"x".repeat(4095), b"\n".to_vec()].concat();
+        while sink.outlet.write_lines(&page).is_ok() {}
+        assert!(!sink.is_behind());
+        (reader, sink)
+    }
+
+    /// What there is to be read, without that by which the pipe was filled.
+    fn lines(reader: &mut PipeReader) -> Vec<String> {
+        let text = String::from_utf8(drain(reader)).unwrap();
+        text.lines().filter(|line| !line.starts_with("xx")).map(str::to_owned).collect()
+    }
+
+    fn count_told(line: &str) -> u64 {
+        let report: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(report["event"], "log_dropped");
+        report["count"].as_u64().unwrap()
+    }
+
+    #[test]
+    fn lines_that_are_kept_go_out_in_order_before_the_childs() {
+        in_time(|| {
+            let (mut reader, mut sink) = full();
+            sink.keep_lines(true);
+            sink.write_line(b"one\n");
+            let refused = sink.write_lines(b"child 1\n").unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+            sink.write_line(b"two\n");
+            assert_eq!((sink.dropped(), sink.is_behind()), (0, true));
+            drain(&mut reader);
+            assert_eq!(sink.write_lines(b"child 1\nchild 2\n").unwrap(), 16);
+            sink.write_line(b"three\n");
+            assert_eq!((sink.dropped(), sink.is_behind()), (0, false));
+            assert_eq!(lines(&mut reader), ["one", "two", "child 1", "child 2", "three"]);
+        });
+    }
+
+    #[test]
+    fn what_has_no_space_is_counted_and_told_of_where_it_is_missing() {
+        in_time(|| {
+            let (mut reader, mut sink) = full();
+            sink.keep_lines(true);
+            let line = [b"k".repeat(99), b"\n".to_vec()].concat();
+            let mut sent = 0;
+            while sink.dropped() < 5 {
+                sink.write_line(&line);
+                sent += 1;
+            }
+            sink.lines_lost(2);
+            assert!(sink.kept.len() <= KEPT_MAX);
+            assert_eq!(sent - 5, KEPT_MAX / line.len());
+            drain(&mut reader);
+            sink.catch_up().unwrap();
+            sink.write_line(b"last\n");
+            let lines = lines(&mut reader);
+            let (kept, rest) = lines.split_at(sent - 5);
+            assert!(kept.iter().all(|line| line.starts_with("kk")));
+            assert_eq!((count_told(&rest[0]), &rest[1..]), (7, &["last".to_owned()][..]));
+            assert_eq!((sink.dropped(), sink.is_behind()), (7, false));
+        });
+    }
+
+    #[test]
+    fn a_report_is_kept_among_the_lines_when_there_is_space_again() {
+        in_time(|| {
+            let (mut reader, mut sink) = full();
+            sink.write_line(b"lost\n");
+            sink.keep_lines(true);
+            sink.write_line(b"kept\n");
+            sink.keep_lines(false);
+            sink.write_line(b"lost\n");
+            drain(&mut reader);
+            sink.catch_up().unwrap();
+            let lines = lines(&mut reader);
+            assert_eq!((count_told(&lines[0]), &*lines[1], count_told(&lines[2])), (1, "kept", 1));
+            assert_eq!((sink.dropped(), lines.len()), (2, 3));
+        });
+    }
+
+    #[test]
+    fn lines_that_are_kept_for_a_reader_that_has_gone_are_lost() {
+        in_time(|| {
+            let (reader, mut sink) = full();
+            sink.keep_lines(true);
+            sink.write_line(b"one\n");
+            sink.write_line(b"two\n");
+            drop(reader);
+            assert_eq!(sink.catch_up().unwrap_err().kind(), ErrorKind::BrokenPipe);
+            assert_eq!((sink.dropped(), sink.kept.len()), (2, 0));
+            sink.write_line(b"three\n");
+            assert_eq!(sink.dropped(), 3);
+        });
+    }
+
+    proptest! {
+        /// Whatever is written while the reader comes and goes: lines arrive
+        /// whole and in order, and as many are missing as are told of, there
+        /// where they are missing.
+        #[test]
+        fn each_line_arrives_in_its_order_or_is_counted(
+            acts in vec((0..6_u8, 1..4000_usize), 1..120),
+        ) {
+            let (mut reader, mut sink) = full();
+            let mut arrived = drain(&mut reader);
+            arrived.clear();
+            let mut sent = 0_u64;
+            for (act, length) in acts {
+                let line = format!("{sent} {}\n", "x".repeat(length));
+                match act {
+                    0 => arrived.extend(drain(&mut reader)),
+                    1 => drop(sink.catch_up()),
+                    2 => sink.keep_lines(length.is_multiple_of(2)),
+                    3 => if sink.write_lines(line.as_bytes()).is_ok() {
+                        sent += 1;
+                    },
+                    _ => {
+                        sink.write_line(line.as_bytes());
+                        sent += 1;
+                    }
+                }
+            }
+            arrived.extend(drain(&mut reader));
+            while sink.catch_up().is_err() {
+                arrived.extend(drain(&mut reader));
+            }
+            arrived.extend(drain(&mut reader));
+            let mut next = 0;
+            let mut missing = 0;
+            for line in String::from_utf8(arrived).unwrap().lines() {
+                if line.starts_with('{') {
+                    let count = count_told(line);
+                    missing += count;
+                    next += count;
+                } else {
+                    prop_assert!(line.starts_with(&format!("{next} x")), "{next}: {line}");
+                    next += 1;
+                }
+            }
+            prop_assert_eq!((next, missing), (sent, sink.dropped()));
+        }
     }
 }

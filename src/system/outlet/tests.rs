@@ -1,5 +1,7 @@
 //! Every way of writing against readers that are slow, gone, or come back.
 
+mod room;
+
 use std::fs::File;
 use std::io::{Read, pipe};
 use std::os::unix::net::UnixStream;
