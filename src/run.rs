@@ -60,7 +60,7 @@ pub(crate) fn run() -> u8 {
             explain::explain(&explanation)
         }
         Ok(Invocation::Supervise(config)) => launch(&config, mask).unwrap_or_else(|failure| {
-            let _ = writeln!(io::stderr(), "castoff: {failure}");
+            log::tell(&format!("castoff: {failure}\n"));
             termination::leave_word(&config.termination_log, &failure.to_string());
             CASTOFF_FAILED
         }),
