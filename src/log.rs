@@ -11,6 +11,7 @@ mod line;
 mod sink;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::panic;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -73,9 +74,17 @@ pub(crate) fn write_lines(lines: &[u8]) -> io::Result<usize> {
     with_sink(|sink| sink.write_lines(lines)).unwrap_or(Ok(lines.len()))
 }
 
-/// So many lines of the child's cannot be written.
+/// So many lines of the child's cannot be written. They count as lines of the
+/// log's own do, and unless the level forbids warnings a line will say so.
 pub(crate) fn child_lines_lost(count: u64) {
-    with_sink(|sink| sink.lines_lost(count));
+    let is_told = LevelFilter::current() >= LevelFilter::WARN;
+    with_sink(|sink| sink.lines_lost(count, is_told));
+}
+
+/// Whether that descriptor leads to where the log goes. What is written there by
+/// another way could get between the parts of a line that was begun.
+pub(crate) fn leads_to(fd: impl AsFd) -> bool {
+    with_sink(|sink| sink.leads_to(fd)).unwrap_or(false)
 }
 
 /// Waits until there may be room for lines of the child's. Cancel safe.
@@ -169,7 +178,6 @@ mod capture {
     use std::io;
     use std::sync::{Arc, Mutex};
 
-    use tokio::sync::Notify as Nudge;
     use tracing::level_filters::LevelFilter;
 
     #[derive(Clone, Default)]

@@ -54,7 +54,7 @@ impl<F: AsFd> Sink<F> {
     pub(super) fn write_line(&mut self, line: &[u8]) {
         let written = self.catch_up().and_then(|()| self.outlet.write_line(line));
         if written.is_err_and(|error| error.kind() != ErrorKind::WouldBlock || !self.keep(line)) {
-            self.lines_lost(1);
+            self.lines_lost(1, true);
         }
     }
 
@@ -68,10 +68,17 @@ impl<F: AsFd> Sink<F> {
         self.outlet.write_lines(lines)
     }
 
-    /// Lines were lost elsewhere.
-    pub(super) fn lines_lost(&mut self, count: u64) {
-        self.dropped += count;
-        self.unreported += count;
+    /// Lines were lost, here or elsewhere. `is_told`: a line will say so.
+    pub(super) fn lines_lost(&mut self, count: u64, is_told: bool) {
+        self.dropped = self.dropped.saturating_add(count);
+        if is_told {
+            self.unreported = self.unreported.saturating_add(count);
+        }
+    }
+
+    /// Whether that descriptor leads to the same place.
+    pub(super) fn leads_to(&self, fd: impl AsFd) -> bool {
+        self.outlet.is_same_file(fd)
     }
 
     /// Writes what is left: of a line that was begun, then of those kept, then
@@ -89,7 +96,7 @@ impl<F: AsFd> Sink<F> {
                     // Nobody knows when it will be whole again, if ever.
                     let lost = self.kept.iter().filter(|byte| **byte == b'\n').count();
                     self.kept.clear();
-                    self.lines_lost(u64::try_from(lost).unwrap_or(u64::MAX));
+                    self.lines_lost(u64::try_from(lost).unwrap_or(u64::MAX), true);
                     return Err(error);
                 }
             }
@@ -215,7 +222,8 @@ mod tests {
                 sink.write_line(&line);
                 sent += 1;
             }
-            sink.lines_lost(2);
+            sink.lines_lost(2, true);
+            sink.lines_lost(3, false);
             assert!(sink.kept.len() <= KEPT_MAX);
             assert_eq!(sent - 5, KEPT_MAX / line.len());
             drain(&mut reader);
@@ -225,7 +233,7 @@ mod tests {
             let (kept, rest) = lines.split_at(sent - 5);
             assert!(kept.iter().all(|line| line.starts_with("kk")));
             assert_eq!((count_told(&rest[0]), &rest[1..]), (7, &["last".to_owned()][..]));
-            assert_eq!((sink.dropped(), sink.is_behind()), (7, false));
+            assert_eq!((sink.dropped(), sink.is_behind()), (10, false));
         });
     }
 

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::write;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -77,7 +77,7 @@ enum Way {
 
 /// Writes that have failed in a row.
 #[derive(Clone, Copy, Debug)]
-struct Stall {
+pub(crate) struct Stall {
     begun_at: Instant,
     last_at: Instant,
     /// There was no room; otherwise it is broken in some way.
@@ -159,6 +159,13 @@ impl<F: AsFd> Outlet<F> {
     /// Whether the end of a line is still to be written.
     pub(crate) fn has_begun_line(&self) -> bool {
         !self.rest.is_empty()
+    }
+
+    /// Whether that descriptor is one of the same file, pipe, socket or terminal.
+    pub(crate) fn is_same_file(&self, fd: impl AsFd) -> bool {
+        let identity = |stat: FileStat| (stat.st_dev, stat.st_ino);
+        let other = fstat(fd).map(identity);
+        other.is_ok() && other == fstat(&self.fd).map(identity)
     }
 
     /// Waits until there may be room: at once unless the last write failed, and

@@ -188,3 +188,17 @@ fn a_closed_descriptor_takes_nothing() {
     let lost = Outlet::new(place_holder).write_line(b"lost\n");
     assert_eq!(lost.unwrap_err().raw_os_error(), Some(libc::EBADF));
 }
+
+#[test]
+fn the_same_place_is_known_whatever_the_descriptor() {
+    let (_reader, writer) = pipe().unwrap();
+    let (_other_reader, other) = pipe().unwrap();
+    let outlet = Outlet::new(&writer);
+    assert!(outlet.is_same_file(writer.try_clone().unwrap()));
+    assert!(!outlet.is_same_file(&other));
+    let (_master, slave) = terminal();
+    let path = format!("/proc/self/fd/{}", slave.as_raw_fd());
+    let again = File::options().write(true).open(path).unwrap();
+    assert!(Outlet::new(&slave).is_same_file(&again));
+    assert!(!Outlet::new(&slave).is_same_file(terminal().1));
+}
