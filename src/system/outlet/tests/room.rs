@@ -52,7 +52,7 @@ fn slow_reader(
         let (mut all, mut piece) = (Vec::new(), vec![0; 9000]);
         for turn in 0_usize.. {
             if turn.is_multiple_of(50) {
-                thread::sleep(Duration::from_millis(1));
+                thread::park_timeout(Duration::from_millis(1));
             }
             let wanted = 1 + turn * 997 % (piece.len() - 1);
             match reader.read(&mut piece[..wanted]) {
