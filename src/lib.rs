@@ -4,7 +4,7 @@
 //! main -> run -> config, log, http, probe, explain, supervisor, system   nothing points back up
 //! supervisor -> policy, system, log, checks                http -> policy, wire, json
 //! checks -> system::aside, wire, policy (its nouns only)   probe -> config (its nouns only)
-//! config, system, log -> policy (its nouns only)           log -> system::stderr
+//! config, system, log -> policy (its nouns only)           log -> system::outlet
 //! explain -> config, policy, json (their nouns only)       json -> policy (its nouns only)
 //! fuzzing -> config, checks, policy
 //! policy -> std without fs, env, net, process, thread, and without any clock

@@ -1,8 +1,9 @@
 //! castoff's log: lines on standard error, in the format of the settings.
 //!
 //! Owns the set-up of tracing, the one way to standard error, and the panic
-//! hook. It never waits: a line for which there is no room is dropped and
-//! counted. `events` has a function for every event; nobody else logs.
+//! hook. No line waits: one for which there is no room is dropped and counted,
+//! or kept until there is. `events` has a function for every event; nobody else
+//! logs.
 
 pub(crate) mod events;
 mod formatter;
@@ -13,9 +14,11 @@ mod value;
 pub(crate) mod wrap;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::panic;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify as Nudge;
 use tracing::level_filters::LevelFilter;
 use tracing::{Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
@@ -27,17 +30,20 @@ use self::line::Line;
 use self::sink::Sink;
 use self::style::Style;
 use crate::policy::log_style::LogStyle;
-use crate::system::stderr::Output;
+use crate::system::outlet::Outlet;
 
 /// The one way to standard error, from `init` on. Its holder never waits for
 /// anything, so neither do those who wait for the lock.
 static SINK: Mutex<Option<Sink<io::Stderr>>> = Mutex::new(None);
 
+/// Something was left unwritten.
+static HAS_FALLEN_BEHIND: Nudge = Nudge::const_new();
+
 /// Sends every event of this level or a graver one to standard error in this
 /// style, and panics as well.
 pub(crate) fn init(level: LevelFilter, style: &LogStyle) {
     let style = style::establish(Style::new(style, style::has_colours()));
-    *sink() = Some(Sink::new(Output::new(io::stderr())));
+    *sink() = Some(Sink::new(Outlet::new(io::stderr())));
     // It fails when a subscriber is there already, and then that one stays.
     let _ = tracing::subscriber::set_global_default(subscriber(level, style, || ToStderr));
     panic::set_hook(Box::new(|info| {
@@ -63,11 +69,82 @@ pub(crate) fn dropped() -> u64 {
     sink().as_ref().map_or(0, Sink::dropped)
 }
 
+/// Whether castoff's own lines that find no room are kept, as far as there is
+/// space, and go out before the next of the child's. Otherwise they are dropped.
+pub(crate) fn keep_lines(keeps_lines: bool) {
+    with_sink(|sink| sink.keep_lines(keeps_lines));
+}
+
+/// Writes lines of the child's, whole and as far as there is room, behind
+/// castoff's own; returns how many bytes are taken care of.
+///
+/// # Errors
+/// As of `Outlet::write_lines`; everything counts as written before `init`.
+pub(crate) fn write_lines(lines: &[u8]) -> io::Result<usize> {
+    with_sink(|sink| sink.write_lines(lines)).unwrap_or(Ok(lines.len()))
+}
+
+/// So many lines of the child's cannot be written. They count as lines of the
+/// log's own do, and unless the level forbids warnings a line will say so.
+pub(crate) fn child_lines_lost(count: u64) {
+    let is_told = LevelFilter::current() >= LevelFilter::WARN;
+    with_sink(|sink| sink.lines_lost(count, is_told));
+}
+
+/// Whether that descriptor leads to where the log goes. What is written there by
+/// another way could get between the parts of a line that was begun.
+pub(crate) fn leads_to(fd: impl AsFd) -> bool {
+    with_sink(|sink| sink.leads_to(fd)).unwrap_or(false)
+}
+
+/// Waits until there may be room for lines of the child's. Cancel safe.
+pub(crate) async fn room() {
+    let opening = sink().as_ref().map(Sink::opening);
+    if let Some(opening) = opening {
+        opening.wait().await;
+    }
+}
+
+/// Waits until something of the log is left to be written and may have room;
+/// then `catch_up` does it. It costs nothing while nothing is left. Cancel safe.
+pub(crate) async fn backlog() {
+    loop {
+        let opening = sink().as_ref().filter(|sink| sink.is_behind()).map(Sink::opening);
+        match opening {
+            Some(opening) => return opening.wait().await,
+            None => HAS_FALLEN_BEHIND.notified().await,
+        }
+    }
+}
+
+/// Writes what has found no room before, among it the report of lines that were
+/// lost, as far as there is room now.
+///
+/// # Errors
+/// As of `Outlet::finish_line`: something is left.
+pub(crate) fn catch_up() -> io::Result<()> {
+    with_sink(Sink::catch_up).unwrap_or(Ok(()))
+}
+
+/// Text for a person, which is no event: as lines of the log it must not wait.
+/// It ends with a newline.
+pub(crate) fn tell(text: &str) {
+    with_sink(|sink| sink.write_line(text.as_bytes()));
+}
+
 /// A line that tracing has no event for. The level is the caller's to ask for.
 fn write(line: &Line) {
-    if let Some(sink) = sink().as_mut() {
-        sink.write_line(line.as_bytes());
+    with_sink(|sink| sink.write_line(line.as_bytes()));
+}
+
+fn with_sink<T>(act: impl FnOnce(&mut Sink<io::Stderr>) -> T) -> Option<T> {
+    let mut sink = sink();
+    let sink = sink.as_mut()?;
+    let done = act(sink);
+    if sink.is_behind() {
+        HAS_FALLEN_BEHIND.notify_one();
     }
+    Some(done)
 }
 
 fn sink() -> MutexGuard<'static, Option<Sink<io::Stderr>>> {
@@ -102,9 +179,7 @@ struct ToStderr;
 
 impl io::Write for ToStderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Some(sink) = sink().as_mut() {
-            sink.write_line(line);
-        }
+        with_sink(|sink| sink.write_line(line));
         Ok(line.len())
     }
 

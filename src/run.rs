@@ -60,7 +60,7 @@ pub(crate) fn run() -> u8 {
             explain::explain(&explanation)
         }
         Ok(Invocation::Supervise(config)) => launch(&config, mask).unwrap_or_else(|failure| {
-            let _ = writeln!(io::stderr(), "castoff: {failure}");
+            log::tell(&format!("castoff: {failure}\n"));
             termination::leave_word(&config.termination_log, &failure.to_string());
             CASTOFF_FAILED
         }),
@@ -186,10 +186,11 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let code = supervise(&ready.runtime, &mut supervisor);
     supervisor.release_terminal();
     if let Some(failure) = supervisor.failure() {
-        let _ = writeln!(io::stderr(), "castoff: {failure}");
+        log::tell(&format!("castoff: {failure}\n"));
     }
     supervisor.leave_last_word(code);
     events::exiting(code, supervisor.stop_requested_at().map(|at| at.elapsed()));
+    log::catch_up();
     Ok(code)
 }
 

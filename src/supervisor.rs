@@ -40,7 +40,7 @@ pub(crate) use notify::Notify;
 use notify::{ChildsEnd, Said};
 pub(crate) use traffic::{Accepted, Traffic};
 
-use crate::log::events;
+use crate::log::{self, events};
 use crate::policy::hooks::{Hook, HookEnd};
 use crate::policy::lifecycle::{Action, Cause, Event, Lifecycle, Outcome, PhaseChange, Scope};
 use crate::policy::signal::{Rewrite, Signal};
@@ -126,6 +126,8 @@ enum Wake {
     Said(Said),
     Limits(limits::Heard),
     Memory,
+    /// The log may have room for what it still has to tell.
+    Room,
     Turn,
 }
 
@@ -197,6 +199,7 @@ impl Supervisor {
                 Wake::Limits(limits::Heard::Change) => self.limits.have_changed(),
                 Wake::Said(said) => self.take_said(said),
                 Wake::Memory => self.look_at_oom(),
+                Wake::Room => drop(log::catch_up()),
                 Wake::Check(Heard::Answer(nth, result)) => self.check_ended(nth, result),
                 Wake::Turn => {
                     self.reap();
@@ -264,6 +267,7 @@ impl Supervisor {
             heard = self.limits.hear(self.child_is_up) => Wake::Limits(heard),
             () = elapsed => Wake::Deadline,
             () = self.witness.lookout.hear(self.child_is_up) => Wake::Memory,
+            () = log::backlog() => Wake::Room,
         }
     }
 

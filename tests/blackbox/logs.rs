@@ -1,20 +1,14 @@
 //! The log as its readers rely on it: every event with its fields and their
-//! types; and that nobody who reads it badly, or not at all, holds castoff up.
+//! types, one short line each. Readers that do not read have a file of their own.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, PipeReader, Write};
-use std::os::fd::AsFd;
-use std::process::Stdio;
+use std::fs;
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::support::probe;
-use crate::support::wait_until;
 use crate::support::{Castoff, Ended, Place, Running, Scratch, example, in_both_places, process};
 
 /// A log line with its fields in the order in which they were written.
@@ -157,147 +151,6 @@ in_both_places! {
         let started = castoff.log().wait_for_event("child_started");
         assert_eq!(received["sender_pid"], started["child_pid"]);
     }
-
-    fn a_log_that_nobody_reads_holds_nothing_up(place) {
-        let (reader, stderr) = full_pipe();
-        let mut castoff = Castoff::new(place)
-            .env("CASTOFF_GRACE_PERIOD", "10m")
-            .env("CASTOFF_KILL_RESERVE", "599500ms")
-            .args(["-w"])
-            .with(|command| {
-                command.stderr(stderr);
-            })
-            .child(&example("print_signals"), ["--only-print"])
-            .start();
-        castoff.stdout().wait_for_line("ready");
-        let address = wait_until("castoff listens", || {
-            let port = *process::listening_ports(castoff.pid).first()?;
-            Some((std::net::Ipv4Addr::LOCALHOST, port).into())
-        });
-        for nth in 1..=3 {
-            castoff.signal(libc::SIGUSR1);
-            wait_until("the signal is forwarded", || {
-                let printed = castoff.stdout().so_far();
-                (printed.iter().filter(|line| line.starts_with("10 ")).count() == nth).then_some(())
-            });
-        }
-        assert_eq!(probe::get(address, "/readyz").body, "ok");
-        let dropped = wait_until("lines are counted as dropped", || {
-            let page = probe::get(address, "/metrics").body;
-            let count = page.lines().find_map(|l| l.strip_prefix("castoff_log_dropped_total "))?;
-            count.parse::<u64>().ok().filter(|count| *count > 0)
-        });
-        // castoff_started, limits_detected, child_started, one phase, and two
-        // lines for each signal but the last, of which one may be under way.
-        assert!(dropped >= 8, "{dropped}");
-
-        // The reader comes back: the next line follows the report.
-        let log = crate::support::lines::Lines::of("stderr", reader);
-        wait_until("the pipe has room again", || {
-            castoff.signal(libc::SIGUSR2);
-            let lines = log.so_far();
-            lines.iter().any(|line| line.contains("\"log_dropped\"")).then_some(())
-        });
-        castoff.signal(libc::SIGTERM);
-        assert_eq!(castoff.wait(), Ended::Code(137));
-        let events = log.events();
-        let report = events.iter().find(|event| event["event"] == "log_dropped").expect("a report");
-        assert_eq!((report["level"].as_str(), report["msg"].as_str()), (Some("WARN"), Some("log lines dropped")));
-        assert!(report["count"].as_u64() >= Some(dropped), "{report}");
-        let exiting = events.last().expect("the log goes on");
-        assert_eq!(exiting["event"], "exiting");
-        assert!(exiting["stop_ms"].as_u64() >= Some(500), "{exiting}");
-    }
-
-    fn orphans_are_reaped_and_the_deadline_is_kept_without_a_reader(place) {
-        let (_reader, stderr) = full_pipe();
-        let mut castoff = Castoff::new(place)
-            .env("CASTOFF_GRACE_PERIOD", "10m")
-            .env("CASTOFF_KILL_RESERVE", "599700ms")
-            .args(["-w"])
-            .with(|command| {
-                command.stderr(stderr);
-            })
-            // Each of the orphans is worth a line, for which there is no room.
-            .script("trap '' TERM; i=0; while [ $i -lt 50 ]; do (sleep 0 &); i=$((i+1)); done; \
-                     echo ready; while :; do sleep 0.01; done")
-            .start();
-        castoff.stdout().wait_for_line("ready");
-        wait_until("no zombie is left", || {
-            let children = process::children(castoff.pid);
-            (children.len() == 1).then_some(())
-        });
-        castoff.signal(libc::SIGTERM);
-        assert_eq!(castoff.wait(), Ended::Code(137));
-    }
-
-    fn a_standard_error_that_takes_nothing_is_no_reason_to_end(place) {
-        let scratch = Scratch::new();
-        for (name, stderr) in [
-            ("/dev/full", Stdio::from(File::options().write(true).open("/dev/full").expect("it"))),
-            ("a pipe whose reader has gone", pipe_without_reader()),
-            ("read only", Stdio::from(File::open(scratch.file("x", "")).expect("a file"))),
-        ] {
-            // The child tells that it was asked; a SIGPIPE of castoff's own
-            // would end it, or be forwarded.
-            let mut castoff = Castoff::new(place)
-                .with(|command| {
-                    command.stderr(stderr);
-                })
-                .child::<&str>(&example("print_signals"), [])
-                .start();
-            castoff.stdout().wait_for_line("ready");
-            castoff.signal(libc::SIGUSR1);
-            castoff.stdout().wait_for_line("10 ");
-            castoff.signal(libc::SIGTERM);
-            assert_eq!(castoff.wait(), Ended::Code(0), "{name}");
-            let told = castoff.stdout().all().iter().filter(|line| line.starts_with("13 ")).count();
-            assert_eq!(told, 0, "{name}: the child got castoff's SIGPIPE");
-        }
-    }
-
-    fn a_closed_standard_error_stays_closed(place) {
-        let mut castoff = Castoff::new(place)
-            .env("CASTOFF_LOG_LEVEL", "trace")
-            .with(close_stderr)
-            .script("[ -e /proc/self/fd/2 ] && exit 5; echo told >&2 || exit 6")
-            .run();
-        assert_eq!(castoff.wait(), Ended::Code(6));
-    }
-}
-
-/// Descriptor 2 is closed when castoff is executed.
-#[expect(unsafe_code, reason = "a descriptor by its number")]
-fn close_stderr(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt;
-    // SAFETY: between fork and exec there is one thread; the flag makes the
-    // exec close it, so that std may still use it until then.
-    unsafe {
-        command.pre_exec(|| match libc::fcntl(2, libc::F_SETFD, libc::FD_CLOEXEC) {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        });
-    }
-}
-
-fn pipe_without_reader() -> Stdio {
-    let (reader, writer) = io::pipe().expect("a pipe");
-    drop(reader);
-    writer.into()
-}
-
-/// A pipe without room, and the end that is to be castoff's stderr.
-fn full_pipe() -> (PipeReader, Stdio) {
-    let (reader, mut writer) = io::pipe().expect("a pipe");
-    let set = |flags| fcntl(writer.as_fd(), FcntlArg::F_SETFL(flags)).expect("flags");
-    set(OFlag::O_NONBLOCK);
-    let mut writer_now = &writer;
-    while writer_now.write(b"filled by the test\n").is_ok() {}
-    // What is left of a page would take a short line.
-    while writer_now.write(b"\n").is_ok() {}
-    set(OFlag::empty());
-    writer.flush().expect("nothing is buffered");
-    (reader, writer.into())
 }
 
 #[test]

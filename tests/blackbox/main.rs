@@ -24,6 +24,7 @@ mod hooks;
 mod identity;
 mod limits;
 mod logs;
+mod logs_unread;
 mod notify;
 mod probe;
 mod reaping;

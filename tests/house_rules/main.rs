@@ -45,7 +45,7 @@ fn the_rules_see_the_sources() {
     assert!(find("src/run.rs").uses("crate::system::terminal::Terminal"));
     assert!(find("src/run/parts.rs").uses("crate::policy::hooks::HookRules"));
     assert!(find("src/run.rs").uses("std::process::id"));
-    assert!(find("src/system/stderr.rs").uses("libc::pwritev2"));
+    assert!(find("src/system/outlet.rs").uses("libc::pwritev2"));
     assert!(find("src/policy/status.rs").uses("crate::policy::limits::Limits"));
 }
 
