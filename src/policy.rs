@@ -14,6 +14,7 @@ pub(crate) mod exit;
 pub(crate) mod grpc_health;
 pub(crate) mod health;
 pub(crate) mod hooks;
+pub(crate) mod last_words;
 pub(crate) mod late;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
