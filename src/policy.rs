@@ -23,6 +23,7 @@ pub(crate) mod metrics;
 pub(crate) mod notify;
 pub(crate) mod oom;
 pub(crate) mod oom_score;
+pub(crate) mod otel;
 pub(crate) mod program;
 pub(crate) mod reaction;
 pub(crate) mod resize;

@@ -18,7 +18,7 @@ use tracing::{Level, enabled, info, warn};
 
 pub(crate) use sizing::{
     env_dir_failed, env_dir_read, env_dir_skipped, env_exported, env_withheld, limits_changed,
-    limits_detected, limits_warning, oom_score_adjusted, program_recognised,
+    limits_detected, limits_warning, oom_score_adjusted, otel_not_completed, program_recognised,
 };
 
 use super::line::Line;

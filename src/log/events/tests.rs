@@ -101,6 +101,17 @@ fn directories_of_variables_are_told_without_values() {
 }
 
 #[test]
+fn a_pod_that_nobody_has_named_is_a_warning() {
+    assert_line(
+        || otel_not_completed("POD_NAME is not set"),
+        concat!(
+            r#""level":"WARN","msg":"OTEL_* variables not completed","#,
+            r#""event":"otel_not_completed","cause":"POD_NAME is not set"}"#
+        ),
+    );
+}
+
+#[test]
 fn a_child_that_cannot_be_signalled_is_a_warning() {
     assert_line(
         || child_out_of_reach(7, "Operation not permitted"),
