@@ -24,6 +24,7 @@ mod identity;
 mod limits;
 mod logs;
 mod notify;
+mod otel;
 mod probe;
 mod reaping;
 mod resize;
