@@ -123,8 +123,8 @@ pub(super) fn roots(config: &Config) -> Roots {
     Roots { cgroup: config.cgroup_root.clone(), proc: config.proc_root.clone() }
 }
 
-/// What follows from limits and the identity for the child, beside the variables that it gets
-/// anyway; asked again when either changes.
+/// What follows from limits and the identity for the child, beside the variables
+/// that it gets anyway; asked again when limits or variables change.
 pub(super) fn export_rule(config: &Config) -> ExportRule {
     let (sizing, command) = (config.sizing.clone(), config.command.clone());
     let workdir = config.workdir.as_ref().map(|workdir| workdir.value.clone());
