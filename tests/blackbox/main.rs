@@ -21,6 +21,7 @@ mod grpc;
 mod health;
 mod hooks;
 mod identity;
+mod last_words;
 mod limits;
 mod logs;
 mod notify;
