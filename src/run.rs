@@ -213,6 +213,9 @@ fn announce(config: &Config, ready: &Ready, environment: &mut Environment) -> Re
     }
     events::limits_detected(&ready.detected.limits);
     identity::read_directories(config, environment)?;
+    if let Some(cause) = parts::otel_warning(config) {
+        events::otel_not_completed(cause);
+    }
     environment.export(&ready.detected.limits);
     environment.tell_exports();
     Ok(())

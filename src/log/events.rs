@@ -18,7 +18,7 @@ use tracing::{Level, enabled, info, warn};
 
 pub(crate) use sizing::{
     env_dir_failed, env_dir_read, env_dir_skipped, env_exported, env_withheld, limits_changed,
-    limits_detected, limits_warning, oom_score_adjusted, program_recognised,
+    limits_detected, limits_warning, oom_score_adjusted, otel_not_completed, program_recognised,
 };
 
 use super::line::Line;
@@ -416,13 +416,15 @@ pub(crate) fn oom_kill(count: u64, victim: &'static str) {
 
 /// `reason` is `exited`, `signalled`, `stopped`, `killed_at_deadline` or
 /// `oom_killed`. Of a signal that is known: `origin` is `forwarded`, and whose it
-/// was, `castoff` or `fault`.
-pub(crate) fn child_exited(child_pid: i32, death: &Death, uptime: Duration) {
+/// was, `castoff` or `fault`. `last_words` are what the child has said last, where
+/// that may explain its end: the lines of `policy::last_words`, which always fit.
+pub(crate) fn child_exited(child_pid: i32, death: &Death, uptime: Duration, last_words: &[String]) {
     let (exit_code, signal) = code_or_signal(death.exit);
     let sender = match &death.origin {
         Some(Origin::Forwarded(sender)) => Some(sender),
         Some(Origin::Castoff | Origin::Fault) | None => None,
     };
+    let words = list_of(last_words.iter().map(|line| quoted(line)));
     info!(
         event = "child_exited",
         child_pid,
@@ -436,6 +438,7 @@ pub(crate) fn child_exited(child_pid: i32, death: &Death, uptime: Duration) {
         sender_uid = sender.and_then(Sender::uid),
         sender_command = sender.and_then(Sender::command),
         core_dumped = death.is_core_dumped.then_some(true),
+        last_words = (!last_words.is_empty()).then_some(words.as_bytes()),
         "child exited"
     );
 }

@@ -135,12 +135,21 @@ pub(crate) struct Withheld {
     pub(crate) why: String,
 }
 
-/// What follows from the limits. Each name is in one of the two, once at most.
+/// What follows from the limits, or the Pod. Each name is in one of the two, once
+/// at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Exports {
     pub(crate) exports: Vec<Export>,
-    /// Only where there is a limit to tell of.
+    /// Only where there is a limit, or a Pod, to tell of.
     pub(crate) withheld: Vec<Withheld>,
+}
+
+impl Exports {
+    /// Adds those of other variables.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.exports.extend(others.exports);
+        self.withheld.extend(others.withheld);
+    }
 }
 
 /// What the child gets anyway.

@@ -2,9 +2,9 @@
 //! Pod's status.
 //!
 //! Owns its words and its size. The first line is the cause in a sentence, with
-//! the exit code. Nobody's arguments, variables or output are in it, and of a
-//! check that fails only the name: more people may read a Pod's status than its
-//! log.
+//! the exit code. Nobody's arguments or variables are in it, and of a check that
+//! fails only the name: more people may read a Pod's status than its log. Output
+//! is in it only where the child's goes through castoff: the last lines of stderr.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -120,6 +120,9 @@ pub(crate) struct Story<'a> {
     pub(crate) has_child_outlived: bool,
     /// Names of checks that did not pass.
     pub(crate) failing: &'a [&'a str],
+    /// What the child has written to stderr last, oldest first; as much of it as
+    /// fits goes before the phases.
+    pub(crate) last_words: &'a [String],
 }
 
 /// At most `LONGEST` bytes, whatever anything in it is called; each line ends.
@@ -127,6 +130,7 @@ pub(crate) fn compose(story: &Story<'_>) -> String {
     let mut message = Message::default();
     message.headline(&Sentence(story).to_string(), story.exit_code);
     facts(story, &mut message);
+    message.quote("last lines of stderr:", story.last_words);
     if !story.passages.is_empty() {
         message.line(format_args!("phases, since castoff was started:"));
     }
@@ -331,18 +335,46 @@ impl Message {
         let mut text = String::new();
         // Nothing that is told here fails to be.
         let _ = text.write_fmt(line);
-        let plain: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let plain = printable(&text);
         let line = up_to(&plain, LONGEST_LINE);
-        if self.0.len() + line.len() + 1 + SIGNATURE.len() <= LONGEST {
+        if line.len() < self.room() {
             self.0.push_str(line);
             self.0.push('\n');
         }
+    }
+
+    /// Lines of somebody else below a heading, each whole: as many of the last as
+    /// there is room for.
+    fn quote(&mut self, heading: &str, lines: &[String]) {
+        const INDENT: &str = "  ";
+        let mut room = self.room().saturating_sub(heading.len() + 1);
+        let mut told = Vec::new();
+        for line in lines.iter().rev().map(|line| printable(line)) {
+            let Some(left) = room.checked_sub(INDENT.len() + line.len() + 1) else { break };
+            room = left;
+            told.push(line);
+        }
+        if !told.is_empty() {
+            self.0.extend([heading, "\n"]);
+        }
+        for line in told.iter().rev() {
+            self.0.extend([INDENT, line, "\n"]);
+        }
+    }
+
+    /// For lines with their newlines.
+    fn room(&self) -> usize {
+        LONGEST.saturating_sub(self.0.len() + SIGNATURE.len())
     }
 
     fn signed(mut self) -> String {
         self.0.push_str(SIGNATURE);
         self.0
     }
+}
+
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// The longest beginning of no more than that many bytes.

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::parts::{about, c_strings, export_rule, roots};
+use super::parts::{about, c_strings, export_rule, otel_warning, roots};
 use super::{identity, print};
 use crate::config::Explanation;
 use crate::explain::{self, Facts};
@@ -25,6 +25,8 @@ pub(super) fn explain(explanation: &Explanation) -> u8 {
         identity::read_directories(config, &mut environment).err(),
     ];
     found.warnings.extend(failures.into_iter().flatten().map(|failure| failure.to_string()));
+    let otel = otel_warning(config);
+    found.warnings.extend(otel.map(|cause| format!("cannot complete OTEL_* variables: {cause}")));
     environment.export(&found.limits);
     let workdir = config.workdir.as_ref().map(|workdir| workdir.value.as_path());
     let program = program::recognise(&c_strings(&config.command), &environment.base(), workdir);

@@ -16,6 +16,7 @@ use crate::policy::checks::{Level, Target};
 use crate::policy::hooks::HookRules;
 use crate::policy::lifecycle::{Rules, WaitRules};
 use crate::policy::limits::Limits;
+use crate::policy::otel;
 use crate::policy::program::Program;
 use crate::policy::reaction::Reaction;
 use crate::policy::runtime_env::{self, Surroundings};
@@ -122,11 +123,12 @@ pub(super) fn roots(config: &Config) -> Roots {
     Roots { cgroup: config.cgroup_root.clone(), proc: config.proc_root.clone() }
 }
 
-/// What follows from limits for the child, beside the variables that it gets
-/// anyway; asked again when either changes.
+/// What follows from limits and the identity for the child, beside the variables
+/// that it gets anyway; asked again when limits or variables change.
 pub(super) fn export_rule(config: &Config) -> ExportRule {
     let (sizing, command) = (config.sizing.clone(), config.command.clone());
     let workdir = config.workdir.as_ref().map(|workdir| workdir.value.clone());
+    let identity = config.completes_otel.then(|| config.log_style.identity.clone());
     Box::new(move |limits, environment| {
         let surroundings = Surroundings { environment, command: &command };
         let program = if runtime_env::depend_on_program(limits, &sizing, &surroundings) {
@@ -134,9 +136,18 @@ pub(super) fn export_rule(config: &Config) -> ExportRule {
         } else {
             Program::default()
         };
-        let exports = runtime_env::exports(limits, &sizing, &program, &surroundings);
+        let mut exports = runtime_env::exports(limits, &sizing, &program, &surroundings);
+        if let Some(identity) = &identity {
+            exports.extend(otel::exports(identity, &surroundings));
+        }
         (program, exports)
     })
+}
+
+/// Why nothing comes of CASTOFF_OTEL_RESOURCE, if it is on.
+pub(super) fn otel_warning(config: &Config) -> Option<&'static str> {
+    let is_in_vain = config.completes_otel && otel::is_unknown(&config.log_style.identity);
+    is_in_vain.then_some(otel::NO_IDENTITY)
 }
 
 pub(super) fn filter(level: LogLevel) -> LevelFilter {

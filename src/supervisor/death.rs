@@ -11,6 +11,7 @@ use super::lookout::{Lookout, Scraped};
 use crate::log::events;
 use crate::policy::death::{Death, Reason, Sender, SentSignals};
 use crate::policy::exit::{ExitMap, ExitReason};
+use crate::policy::last_words::LastWords;
 use crate::policy::lifecycle::{Cause, Event, PhaseChange};
 use crate::policy::oom::{ChildAtLook, OomWatch, Victim};
 use crate::policy::restart::Attempt;
@@ -43,6 +44,8 @@ pub(crate) struct Witness {
     termination_log: Option<TerminationLog>,
     begun_at: Instant,
     pub(super) lookout: Lookout,
+    /// The end of the stderr of the child that runs, where it goes through castoff.
+    pub(super) last_words: LastWords,
     oom: OomWatch,
     oom_tally: OomTally,
     /// The last kill of another than the child.
@@ -62,6 +65,8 @@ pub(crate) struct Witness {
     uptime: Option<Duration>,
     /// Checks that did not pass then.
     failing: Vec<String>,
+    /// What it had said last then: others may go on writing where it has.
+    last_lines: Vec<String>,
     has_written: bool,
 }
 
@@ -81,6 +86,7 @@ impl Witness {
             termination_log,
             begun_at,
             lookout: Lookout::new(scraped),
+            last_words: LastWords::default(),
             oom_tally: OomTally::default(),
             other_killed_at: None,
             sent: SentSignals::default(),
@@ -92,6 +98,7 @@ impl Witness {
             end: None,
             uptime: None,
             failing: Vec::new(),
+            last_lines: Vec::new(),
             has_written: false,
         }
     }
@@ -192,7 +199,10 @@ impl Supervisor {
         };
         let death = Death { exit, reason, origin, is_core_dumped };
         let uptime = self.child_started_at.elapsed();
-        events::child_exited(self.child.map_or(0, Pid::as_raw), &death, uptime);
+        let code = self.witness.exit_map.apply(exit.code());
+        self.witness.last_lines = self.witness.last_words.lines();
+        let told = if death.is_abnormal(code) { &*self.witness.last_lines } else { &[] };
+        events::child_exited(self.child.map_or(0, Pid::as_raw), &death, uptime, told);
         self.status.send_modify(|status| status.child_exits.add(reason));
         self.witness.failing = self.failing_checks();
         self.witness.uptime = Some(uptime);
@@ -205,6 +215,8 @@ impl Supervisor {
         self.witness.sent.clear();
         self.witness.was_struck = false;
         self.witness.left = Left::default();
+        self.witness.last_words.clear();
+        self.witness.last_lines.clear();
         self.witness.end = None;
         if std::mem::take(&mut self.witness.has_written)
             && let Some(log) = &self.witness.termination_log
@@ -244,6 +256,7 @@ impl Supervisor {
         if self.child_is_up {
             self.witness.failing = self.failing_checks();
             self.witness.uptime = Some(self.child_started_at.elapsed());
+            self.witness.last_lines = self.witness.last_words.lines();
             self.witness.end = Some(End::Child(killed()));
         }
         let own = match &self.witness.end {
@@ -326,6 +339,7 @@ impl Supervisor {
             left: &witness.left,
             has_child_outlived: self.child_is_up && self.exit_code.is_some(),
             failing: &failing,
+            last_words: &witness.last_lines,
         })
     }
 }

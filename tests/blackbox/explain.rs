@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::Scratch;
 
 /// castoff with nothing in its environment.
-fn explain() -> Command {
+pub(crate) fn explain() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_castoff"));
     command.env_clear().arg("explain").stdin(Stdio::null());
     command
@@ -29,7 +29,7 @@ fn explain_on(fixture: &str) -> Command {
 
 /// What it says; nothing may be wrong.
 #[track_caller]
-fn told(command: &mut Command) -> String {
+pub(crate) fn told(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().expect("castoff runs");
     assert_eq!(String::from_utf8_lossy(&stderr), "");
     assert_eq!(status.code(), Some(0));
@@ -37,7 +37,7 @@ fn told(command: &mut Command) -> String {
 }
 
 #[track_caller]
-fn page(command: &mut Command) -> Value {
+pub(crate) fn page(command: &mut Command) -> Value {
     let text = told(command.arg("--json"));
     assert_eq!(text.lines().count(), 1, "{text}");
     serde_json::from_str(&text).expect("JSON")

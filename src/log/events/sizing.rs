@@ -1,5 +1,5 @@
-//! Limits, the variables that follow from them and from files, and what castoff
-//! does lest it is killed for them.
+//! Limits, the variables that follow from them, from files and from the Pod, and
+//! what castoff does lest it is killed for limits.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -106,6 +106,11 @@ pub(crate) fn oom_score_adjusted(own: i32, started: i32) {
             line.value("started", started);
         }));
     }
+}
+
+/// OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME were to be completed.
+pub(crate) fn otel_not_completed(cause: &str) {
+    warn!(event = "otel_not_completed", cause, "OTEL_* variables not completed");
 }
 
 /// A variable that castoff would have exported, and why it has not.

@@ -8,6 +8,7 @@ use crate::log::reading::{FORMATS, Read};
 use crate::log::style::Style;
 use crate::policy::death::Reason;
 use crate::policy::env_dir::Refusal;
+use crate::policy::last_words::LastWords;
 use crate::policy::limits::{CgroupKind, Limit, Limits};
 use crate::policy::log_style::{LogFormat, LogStyle};
 use crate::policy::program::{Kind, Program};
@@ -106,6 +107,17 @@ fn directories_of_variables_are_told_without_values() {
         concat!(
             r#""level":"WARN","msg":"variables not read anew","event":"env_dir_failed","#,
             r#""cause":"/etc/secrets: no such file"}"#
+        ),
+    );
+}
+
+#[test]
+fn a_pod_that_nobody_has_named_is_a_warning() {
+    assert_line(
+        || otel_not_completed("POD_NAME is not set"),
+        concat!(
+            r#""level":"WARN","msg":"OTEL_* variables not completed","#,
+            r#""event":"otel_not_completed","cause":"POD_NAME is not set"}"#
         ),
     );
 }
@@ -429,7 +441,7 @@ fn the_end() {
     let death = |exit, reason, origin| Death { exit, reason, origin, is_core_dumped: false };
     let exited = death(ExitReason::Code(3), Reason::Exited, None);
     assert_line(
-        || child_exited(7, &exited, Duration::from_secs(60)),
+        || child_exited(7, &exited, Duration::from_secs(60), &[]),
         concat!(
             r#""level":"INFO","msg":"child exited","event":"child_exited","#,
             r#""child_pid":7,"exit_code":3,"uptime_ms":60000,"reason":"exited"}"#
@@ -462,7 +474,7 @@ fn the_end() {
             r#""level":"INFO","msg":"child exited","event":"child_exited","#,
             r#""child_pid":7,"signal":"SIGTERM","uptime_ms":0,"#
         );
-        assert_line(|| child_exited(7, &death, Duration::ZERO), &format!("{head}{rest}"));
+        assert_line(|| child_exited(7, &death, Duration::ZERO, &[]), &format!("{head}{rest}"));
     }
     assert_line(
         || oom_kill(2, "descendant"),
@@ -482,6 +494,36 @@ fn the_end() {
         || exiting(0, None),
         r#""level":"INFO","msg":"castoff exits","event":"exiting","exit_code":0}"#,
     );
+}
+
+#[test]
+fn child_exited_tells_what_the_child_has_said_last() {
+    let death = Death {
+        exit: ExitReason::Code(2),
+        reason: Reason::Exited,
+        origin: None,
+        is_core_dumped: false,
+    };
+    let words = ["panic: \"no\"".to_owned(), "    é".to_owned()];
+    assert_line(
+        || child_exited(7, &death, Duration::ZERO, &words),
+        concat!(
+            r#""level":"INFO","msg":"child exited","event":"child_exited","#,
+            r#""child_pid":7,"exit_code":2,"uptime_ms":0,"reason":"exited","#,
+            r#""last_words":["panic: \"no\"","    é"]}"#
+        ),
+    );
+    // All that it is given fits, also when every character has to be escaped.
+    let mut said = LastWords::default();
+    said.saw("\\\"".repeat(2000).as_bytes());
+    let sender = Sender::Process { pid: i32::MIN, uid: u32::MAX, command: Some("c".repeat(64)) };
+    let death = Death { origin: Some(Origin::Forwarded(sender)), ..death };
+    let words = said.lines();
+    let [line] =
+        lines_of(|| child_exited(i32::MIN, &death, Duration::MAX, &words)).try_into().unwrap();
+    assert!(line.len() < 3000, "{}", line.len());
+    let page: Value = serde_json::from_str(&format!("{{{line}")).unwrap();
+    assert_eq!(page["last_words"][0], words[0].as_str());
 }
 
 #[test]

@@ -52,6 +52,7 @@ fn bare<'a>(end: &'a End, limits: &'a Limits, left: &'a Left) -> Story<'a> {
         left,
         has_child_outlived: false,
         failing: &[],
+        last_words: &[],
     }
 }
 
@@ -180,6 +181,7 @@ fn the_facts_follow_line_by_line() {
             passage(83_000, Stopping, Killing, Cause::Deadline),
         ],
         failing: &["database", "page"],
+        last_words: &["panic: no".to_owned(), "    main.go:7".to_owned()],
         ..bare(&end, &limits, &left)
     });
     let expected = "\
@@ -191,6 +193,9 @@ killed by the OOM killer: the child 1, descendants 4, with the group 0
 stop: SIGTERM from outside the container (uid 0), 9.004 s ago; SIGKILL was due after 9.000 s
 left to be killed: 3 (worker, sh and 1 more)
 checks that did not pass: database, page
+last lines of stderr:
+  panic: no
+      main.go:7
 phases, since castoff was started:
   12 ms: starting -> serving (child_ready)
   74000 ms: serving -> stopping (stop_requested)
@@ -198,6 +203,42 @@ phases, since castoff was started:
 ";
     assert_eq!(message, format!("{expected}{SIGNATURE}"));
     assert!(is_castoffs(message.as_bytes()));
+}
+
+#[test]
+fn what_the_child_has_said_goes_before_the_phases_and_after_the_facts() {
+    let end = child(ExitReason::Code(1), Reason::Exited, None);
+    let changed = |n| passage(n, PhaseName::Starting, PhaseName::Serving, Cause::ChildReady);
+    let (limits, left, passages) = (limits(), Left::default(), [changed(1); PASSAGES_TOLD]);
+    let names = vec!["n".repeat(LONGEST); NAMES_TOLD];
+    let failing: Vec<_> = names.iter().map(String::as_str).collect();
+    let said = |count: usize, length: usize| -> Vec<String> {
+        (0..count).map(|n| format!("{n}{}", "s".repeat(length))).collect()
+    };
+    let told = |words: &[String]| {
+        let story = bare(&end, &limits, &left);
+        let story = Story { passages: &passages, failing: &failing, last_words: words, ..story };
+        let message = compose(&story);
+        assert!(message.len() <= LONGEST, "{}", message.len());
+        message.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    // All of both.
+    let words = said(10, 90);
+    let lines = told(&words);
+    let at = lines.iter().position(|line| line == "last lines of stderr:").expect("a heading");
+    assert!(lines[at - 1].starts_with("checks that did not pass: "), "{lines:?}");
+    let indented: Vec<_> = words.iter().map(|line| format!("  {line}")).collect();
+    assert_eq!(lines[at + 1..=at + 10], indented);
+    assert_eq!(lines.len(), at + 1 + 10 + 1 + PASSAGES_TOLD + 1);
+    // More than there is room for: the last of them, whole.
+    let words = said(9, 700);
+    let lines = told(&words);
+    let quoted: Vec<_> = lines.iter().filter(|line| line.len() > 700).collect();
+    assert!((1..9).contains(&quoted.len()), "{}", quoted.len());
+    let expected = words.iter().skip(9 - quoted.len());
+    assert!(quoted.iter().map(|line| &line[2..]).eq(expected), "{quoted:?}");
+    let lines = told(&said(1, LONGEST));
+    assert!(!lines.iter().any(|line| line == "last lines of stderr:"), "no heading of nothing");
 }
 
 #[test]
@@ -257,6 +298,7 @@ proptest! {
         sender in any_text(),
         cause in any_text(),
         names in prop::collection::vec(any_text(), 0..40),
+        words in prop::collection::vec(any_text(), 0..20),
         passages in 0..100_u64,
         numbers in any::<(u64, u64, u8, bool)>(),
         kind in 0..4_u8,
@@ -286,6 +328,7 @@ proptest! {
             stop: Some(&stop),
             passages: &passages,
             failing: &failing,
+            last_words: &words,
             ..bare(&end, &limits, &left)
         });
         prop_assert!(message.len() <= LONGEST, "{}", message.len());
@@ -293,11 +336,11 @@ proptest! {
         let first = message.lines().next().unwrap_or_default();
         prop_assert!(first.ends_with(&format!(": exit code {exit_code}")), "{first}");
         prop_assert!(!message.chars().any(|c| c.is_control() && c != '\n'));
-        prop_assert!(message.lines().all(|line| line.len() <= LONGEST_LINE));
+        let is_indented = |line: &&str| line.starts_with("  ");
+        prop_assert!(message.lines().all(|l| l.len() <= LONGEST_LINE || is_indented(&l)));
         // No name can make a line of its own.
-        prop_assert!(message.lines().count() <= 9 + 1 + PASSAGES_TOLD + 1);
-        let told = passages.len().min(PASSAGES_TOLD);
-        let lines = message.lines().filter(|line| line.starts_with("  ")).count();
-        prop_assert!(lines <= told);
+        prop_assert!(message.lines().filter(|line| !is_indented(line)).count() <= 9 + 2 + 1);
+        let told = passages.len().min(PASSAGES_TOLD) + words.len();
+        prop_assert!(message.lines().filter(is_indented).count() <= told);
     }
 }
