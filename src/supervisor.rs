@@ -193,8 +193,9 @@ impl Supervisor {
     /// cannot be killed; returns what castoff has to exit with. May be called
     /// again after a panic: it goes on where it was.
     pub(crate) async fn supervise(&mut self) -> u8 {
-        if !std::mem::replace(&mut self.has_begun, true) {
-            self.files.look_first();
+        if !self.has_begun {
+            self.files.look_first().await;
+            self.has_begun = true;
             let outcome = self.lifecycle.begin(Instant::now());
             self.take(outcome);
         }

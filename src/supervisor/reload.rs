@@ -18,6 +18,11 @@ use crate::system::watch::survey::{Limitation, Survey, Surveyor, Told};
 /// directory in which others write all the time costs some wake-ups a second.
 const REST: Duration = Duration::from_millis(50);
 
+/// For how long the child's start waits for the first look, at most: it takes a
+/// fraction of a millisecond, but a container that is held back by its quota of CPU
+/// may wait for some periods of 100 ms.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+
 /// How many limitations are remembered so as to be told once.
 const TOLD_MAX: usize = 256;
 
@@ -101,11 +106,15 @@ impl WatchedFiles {
         due.into_iter().flatten().min().filter(|_| !surveyor.is_looking())
     }
 
-    /// Finds out what the files say, before the child does.
-    pub(super) fn look_first(&mut self) {
-        if let Some(surveyor) = &mut self.surveyor {
-            // Without a thread the look at the first child's start is the first.
-            let _ = surveyor.look();
+    /// Finds out what the files say before the child does, if that is possible.
+    pub(super) async fn look_first(&mut self) {
+        let Some(surveyor) = &mut self.surveyor else { return };
+        // Without a thread the look at the first child's start is the first.
+        if surveyor.look().is_ok()
+            && let Ok(Told::Survey(Some(survey))) =
+                tokio::time::timeout(FIRST_LOOK, surveyor.hear(false)).await
+        {
+            self.memory.compare(survey.sights);
         }
     }
 

@@ -36,3 +36,4 @@ mod support;
 mod terminal;
 mod transparency;
 mod tree;
+mod watch;
