@@ -101,9 +101,9 @@ impl WatchedFiles {
 
     /// When to look, if nobody does now.
     fn look_at(&self) -> Option<Instant> {
-        let surveyor = self.surveyor.as_ref().filter(|surveyor| !surveyor.is_looking())?;
-        let due = [self.burst.due_at().filter(|_| self.is_watching), self.poll_at];
-        due.into_iter().flatten().min().filter(|_| !surveyor.is_looking())
+        let is_free = self.surveyor.as_ref().is_some_and(|surveyor| !surveyor.is_looking());
+        let due = [self.burst.due_at(), self.poll_at].into_iter().flatten();
+        due.min().filter(|_| is_free && self.is_watching)
     }
 
     /// Finds out what the files say before the child does, if that is possible.

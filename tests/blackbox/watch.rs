@@ -8,6 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{getgid, getuid};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -105,13 +107,14 @@ in_both_places! {
             fs::rename(new, &path).expect("a file");
         };
         let in_place = |text: &str| drop(scratch.file("app.conf", text));
-        let acts: [(&dyn Fn(&str), &str); 3] = [(&in_place, "2"), (&rename, "3"), (&in_place, "4")];
-        for (nth, (act, text)) in acts.into_iter().enumerate() {
-            act(text);
+        for (nth, text) in ["2", "3", "4"].into_iter().enumerate() {
+            if nth == 1 { rename(text) } else { in_place(text) }
             let changed = next_event(&castoff, "config_changed", nth);
             assert_eq!((&changed["count"], &changed["list"]), (&json!(1), &json!([path])));
             assert_eq!(changed["action"], "signal");
-            wait_until("the child is told", || (told(&castoff, libc::SIGHUP) == nth + 1).then_some(()));
+            wait_until("the child is told", || {
+                (told(&castoff, libc::SIGHUP) == nth + 1).then_some(())
+            });
             let forwarded = next_event(&castoff, "signal_forwarded", nth);
             assert_eq!(forwarded["signal"], "SIGHUP");
         }
@@ -141,10 +144,8 @@ in_both_places! {
         let volume = scratch.path("volume");
         // Both as a directory and as one of its files.
         let paths = format!("{volume},{volume}/a.conf");
-        let castoff = with_printer(
-            watching(place, &paths)
-                .env("CASTOFF_WATCH_ACTION", format!("exec:/bin/sh -c 'cat {volume}/a.conf >> {seen}'")),
-        );
+        let command = format!("exec:/bin/sh -c 'cat {volume}/a.conf >> {seen}'");
+        let castoff = with_printer(watching(place, &paths).env("CASTOFF_WATCH_ACTION", command));
         swap(&scratch, 1, &[("a.conf", "1\n"), ("same.conf", "same")]);
         scratch.wait_for_line("seen", "1");
         let changed = next_event(&castoff, "config_changed", 0);
@@ -154,11 +155,14 @@ in_both_places! {
         assert!(before > 3, "{before}");
         let begun = Instant::now();
         for generation in 2..12 {
-            swap(&scratch, generation, &[("a.conf", &format!("{generation}\n")), ("same.conf", "same")]);
+            let text = format!("{generation}\n");
+            swap(&scratch, generation, &[("a.conf", &text), ("same.conf", "same")]);
         }
         let burst = begun.elapsed();
         scratch.wait_for_line("seen", "11");
-        wait_until("what has gone is watched no longer", || (watches(&castoff) == before).then_some(()));
+        wait_until("what has gone is watched no longer", || {
+            (watches(&castoff) == before).then_some(())
+        });
         // A burst is looked at once it is over, and at most every half a second.
         let looks = 1 + burst.as_millis() as usize / 500;
         let actions = scratch.read("seen").lines().count();
@@ -175,7 +179,9 @@ in_both_places! {
         let mut castoff = watching(place, &volume)
             .env("CASTOFF_ENV_DIR", &volume)
             .env("CASTOFF_WATCH_ACTION", "restart")
-            .script("trap 'echo stopping; exit 0' TERM; echo $COLOUR; while :; do sleep 0.01; done")
+            .script(
+                "trap 'echo stopping; exit 0' TERM; echo $COLOUR; while :; do sleep 0.01; done",
+            )
             .start();
         castoff.until_serving();
         castoff.stdout().wait_for_line("red");
@@ -185,8 +191,8 @@ in_both_places! {
         castoff.signal(libc::SIGTERM);
         assert_eq!(castoff.wait(), Ended::Code(0));
         assert_eq!(castoff.stdout().all(), ["red", "stopping", "green", "stopping"]);
-        let phases: Vec<_> = events(&castoff, "phase_changed");
-        let phases: Vec<_> = phases.iter().map(|change| change["to"].as_str().expect("a name")).collect();
+        let changes = events(&castoff, "phase_changed");
+        let phases: Vec<_> = changes.iter().map(|change| &change["to"]).collect();
         assert_eq!(phases[..4], ["serving", "stopping", "starting", "serving"]);
     }
 
@@ -262,7 +268,8 @@ in_both_places! {
         let path = scratch.path("conf.d/deep/app.conf");
         let castoff = with_printer(watching(place, &path));
         let limited = castoff.log().wait_for_event("watch_limited");
-        assert_eq!((&limited["path"], &limited["cause"]), (&json!(path), &json!("does not exist yet")));
+        assert_eq!(limited["path"], json!(path));
+        assert_eq!(limited["cause"], "does not exist yet");
         fs::create_dir_all(scratch.path("conf.d/deep")).expect("a directory");
         fs::write(&path, "1").expect("a file");
         castoff.stdout().wait_for_line("1 ");
@@ -296,7 +303,8 @@ in_both_places! {
 
     fn a_command_that_runs_is_run_once_more_for_all_that_changes_meanwhile(place) {
         let scratch = Scratch::new();
-        let (path, gate, seen) = (scratch.file("app.conf", "1\n"), scratch.path("gate"), scratch.path("seen"));
+        let path = scratch.file("app.conf", "1\n");
+        let (gate, seen) = (scratch.path("gate"), scratch.path("seen"));
         let command = format!(
             "/bin/sh -c 'cat {path} >> {seen}; while [ ! -e {gate} ]; do sleep 0.01; done'"
         );
@@ -380,6 +388,30 @@ fn a_mount_by_sub_path_is_told_to_be_one_that_never_changes() {
     scratch.file("other.conf", "1");
     castoff.stdout().wait_for_line("1 ");
     assert_eq!(events(&castoff, "watch_limited").len(), 2);
+    stop(castoff);
+}
+
+/// The kernel's limit, in a user namespace that has one of its own.
+#[test]
+fn where_the_kernel_has_no_room_it_is_told_and_castoff_looks_now_and_then() {
+    let scratch = Scratch::new();
+    let path = scratch.file("app.conf", "1");
+    let castoff = watching(Place::Subreaper, &path).last(|| {
+        let (uid, gid) = (getuid(), getgid());
+        unshare(CloneFlags::CLONE_NEWUSER)?;
+        fs::write("/proc/self/setgroups", "deny")?;
+        fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+        fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+        fs::write("/proc/sys/user/max_inotify_watches", "1")
+    });
+    let castoff = with_printer(castoff);
+    let limited = castoff.log().wait_for_event("watch_limited");
+    assert_eq!(limited["cause"], "fs.inotify.max_user_watches is reached, looked at every 10s");
+    for (nth, text) in ["2", "3"].into_iter().enumerate() {
+        scratch.file("app.conf", text);
+        next_event(&castoff, "config_changed", nth);
+    }
+    assert_eq!(events(&castoff, "watch_limited").len(), 1);
     stop(castoff);
 }
 

@@ -54,8 +54,10 @@ pub(crate) enum Limitation {
     TooManyWatches,
     #[error("fs.inotify.max_user_watches is reached, looked at every 10s")]
     MaxUserWatches,
-    /// Of the whole machine's, or of castoff's own descriptors.
-    #[error("fs.inotify.max_user_instances is reached, looked at every 10s")]
+    #[error(
+        "fs.inotify.max_user_instances or the limit of descriptors is reached, \
+         looked at every 10s"
+    )]
     MaxUserInstances,
     #[error("its file system tells of no change by another machine, looked at every 10s")]
     Remote,
@@ -158,7 +160,7 @@ impl Surveyor {
         let order = self.order.clone();
         let inotify = self.watch.as_ref().map(Watch::inotify);
         let (before, unwatched) = (Arc::clone(&self.watched), self.unwatched);
-        let is_first = self.is_first;
+        let is_first = std::mem::replace(&mut self.is_first, false);
         aside::start(move || {
             let survey = survey(&order, inotify.as_deref(), unwatched, is_first);
             if let Some(inotify) = inotify {
@@ -194,7 +196,6 @@ impl Surveyor {
         };
         self.under_way = None;
         Told::Survey(survey.map(|mut survey| {
-            self.is_first = false;
             self.watched = Arc::new(std::mem::take(&mut survey.watched));
             survey
         }))

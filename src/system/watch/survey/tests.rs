@@ -95,12 +95,9 @@ async fn sights(surveyor: &mut Surveyor) -> Vec<Sight> {
 }
 
 /// That there is news, and no more after it.
-#[track_caller]
-fn heard(surveyor: &mut Surveyor) -> impl Future<Output = ()> {
-    async move {
-        while !matches!(timeout(PATIENCE, surveyor.hear(true)).await.expect("news"), Told::News) {}
-        settle(surveyor).await;
-    }
+async fn heard(surveyor: &mut Surveyor) {
+    while !matches!(timeout(PATIENCE, surveyor.hear(true)).await.expect("news"), Told::News) {}
+    settle(surveyor).await;
 }
 
 async fn settle(surveyor: &mut Surveyor) {
