@@ -26,6 +26,7 @@ pub(crate) mod oom_score;
 pub(crate) mod otel;
 pub(crate) mod program;
 pub(crate) mod reaction;
+pub(crate) mod reload;
 pub(crate) mod resize;
 pub(crate) mod restart;
 pub(crate) mod runtime_env;

@@ -136,7 +136,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         terminal: Terminal::controlling(),
     };
     let (files, nudge) = (Rc::new(ready.detected.files), Rc::new(Nudge::new()));
-    let limits = parts::limits(config, ready.detected.limits.clone(), &files, &nudge);
+    let limits = parts::limits(ready.detected.limits.clone(), &files, &nudge);
     let exports = launcher.environment.exported();
     let (status, watcher) =
         watch::channel(Status { exports, ..Status::new(ready.detected.limits) });
@@ -168,6 +168,9 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         checks,
         notify,
         limits,
+        resize_action: parts::reaction(&config.resize_action, config),
+        watch: parts::watch(config),
+        watch_action: parts::reaction(&config.watch_action, config),
         witness,
         status: status.clone(),
     };

@@ -13,7 +13,9 @@ mod limits;
 mod lookout;
 mod main_process;
 mod notify;
+mod reaction;
 mod reaping;
+mod reload;
 mod runner;
 mod signals;
 mod traffic;
@@ -38,6 +40,9 @@ pub(crate) use lookout::Scraped;
 use main_process::MainProcess;
 pub(crate) use notify::Notify;
 use notify::{ChildsEnd, Said};
+pub(crate) use reaction::ReactionSetting;
+pub(crate) use reload::WatchSetting;
+use reload::WatchedFiles;
 pub(crate) use traffic::{Accepted, Traffic};
 
 use crate::log::{self, events};
@@ -74,6 +79,9 @@ pub(crate) struct Parts {
     pub(crate) checks: Checks,
     pub(crate) notify: Notify,
     pub(crate) limits: LimitSetting,
+    pub(crate) resize_action: ReactionSetting,
+    pub(crate) watch: WatchSetting,
+    pub(crate) watch_action: ReactionSetting,
     pub(crate) witness: Witness,
     pub(crate) status: watch::Sender<Status>,
 }
@@ -87,6 +95,7 @@ pub(crate) struct Supervisor {
     checks: Checks,
     notify: Notify,
     limits: CurrentLimits,
+    files: WatchedFiles,
     witness: Witness,
     traffic: Traffic,
     signals: Signals,
@@ -125,6 +134,7 @@ enum Wake {
     Check(Heard),
     Said(Said),
     Limits(limits::Heard),
+    Files(reload::Heard),
     Memory,
     /// The log may have room for what it still has to tell.
     Room,
@@ -142,9 +152,14 @@ impl Supervisor {
             checks,
             notify,
             limits,
+            resize_action,
+            watch,
+            watch_action,
             witness,
             status,
         } = parts;
+        let files = WatchedFiles::new(watch, watch_action);
+        status.send_modify(|status| status.config_changes = files.first_count());
         Self {
             setting,
             lifecycle,
@@ -152,7 +167,8 @@ impl Supervisor {
             traffic,
             checks,
             notify,
-            limits: CurrentLimits::new(limits),
+            limits: CurrentLimits::new(limits, resize_action),
+            files,
             witness,
             hooks: Hooks::new(commands),
             signals,
@@ -179,7 +195,9 @@ impl Supervisor {
     /// cannot be killed; returns what castoff has to exit with. May be called
     /// again after a panic: it goes on where it was.
     pub(crate) async fn supervise(&mut self) -> u8 {
-        if !std::mem::replace(&mut self.has_begun, true) {
+        if !self.has_begun {
+            self.files.look_first().await;
+            self.has_begun = true;
             let outcome = self.lifecycle.begin(Instant::now());
             self.take(outcome);
         }
@@ -189,14 +207,16 @@ impl Supervisor {
         loop {
             if let Some(code) = self.exit_code {
                 self.hooks.hear_last_words().await;
-                self.limits.hear_last_words().await;
+                self.limits.reactor.hear_last_words().await;
+                self.files.reactor.hear_last_words().await;
                 return code;
             }
             match self.wake().await {
                 Wake::Signals => self.take_batch(),
                 Wake::Deadline | Wake::Output | Wake::Check(Heard::Output) => {}
-                Wake::Limits(limits::Heard::Output) => {}
+                Wake::Limits(limits::Heard::Output) | Wake::Files(reload::Heard::Output) => {}
                 Wake::Limits(limits::Heard::Change) => self.limits.have_changed(),
+                Wake::Files(reload::Heard::Told(told)) => self.take_told(told),
                 Wake::Said(said) => self.take_said(said),
                 Wake::Memory => self.look_at_oom(),
                 Wake::Room => drop(log::catch_up()),
@@ -230,6 +250,10 @@ impl Supervisor {
             if self.limits.next_deadline(self.child_is_up).is_some_and(|at| Instant::now() >= at) {
                 self.look_at_limits();
             }
+            let files_at = self.files.next_deadline(self.wants_files());
+            if files_at.is_some_and(|at| Instant::now() >= at) {
+                self.look_at_files();
+            }
             if self.witness.lookout.is_due(Instant::now()) {
                 self.look_at_oom();
             }
@@ -241,11 +265,13 @@ impl Supervisor {
     }
 
     async fn wake(&mut self) -> Wake {
+        let wants_files = self.wants_files();
         let deadlines = [
             self.lifecycle.next_deadline(),
             self.checks.next_deadline(),
             self.notify.next_deadline(),
             self.limits.next_deadline(self.child_is_up),
+            self.files.next_deadline(wants_files),
             self.witness.lookout.next_deadline(self.child_is_up),
         ];
         let deadline = deadlines.into_iter().flatten().min();
@@ -265,6 +291,7 @@ impl Supervisor {
             said = self.notify.hear() => Wake::Said(said),
             heard = self.checks.hear() => Wake::Check(heard),
             heard = self.limits.hear(self.child_is_up) => Wake::Limits(heard),
+            heard = self.files.hear(wants_files) => Wake::Files(heard),
             () = elapsed => Wake::Deadline,
             () = self.witness.lookout.hear(self.child_is_up) => Wake::Memory,
             () = log::backlog() => Wake::Room,
@@ -409,6 +436,7 @@ impl Supervisor {
             }
         }
         self.limits.begin();
+        self.files.begin();
         self.witness.prepare_to_look_out();
     }
 
@@ -434,7 +462,7 @@ impl Supervisor {
         }
         let child = self.child.filter(|_| self.child_is_up);
         let others =
-            self.hooks.pid().into_iter().chain(self.limits.pid()).chain(self.checks.pids());
+            self.hooks.pid().into_iter().chain(self.reaction_pids()).chain(self.checks.pids());
         let started: Vec<_> = child.into_iter().chain(others).collect();
         tree::signal(&self.setting.proc_root, &started, signal, scope);
     }

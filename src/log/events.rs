@@ -6,6 +6,7 @@
 //! that is not known is a field that is not there. Nothing here decides.
 
 mod sizing;
+mod watching;
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -20,6 +21,8 @@ pub(crate) use sizing::{
     env_dir_failed, env_dir_read, env_dir_skipped, env_exported, env_withheld, limits_changed,
     limits_detected, limits_warning, oom_score_adjusted, otel_not_completed, program_recognised,
 };
+
+pub(crate) use watching::{config_changed, watch_failed, watch_limited, watch_lost};
 
 use super::line::Line;
 use super::style;
@@ -224,9 +227,9 @@ pub(crate) fn restart_scheduled(delay: Duration, restarts: u32, limit: Option<u3
     );
 }
 
-/// `hook` is `pre_start`, `pre_stop`, `post_stop` or, for the command of
-/// CASTOFF_RESIZE_ACTION, `resize_action`, here and below; `command` is argv[0]
-/// only.
+/// `hook` is `pre_start`, `pre_stop`, `post_stop` or, for the commands of
+/// CASTOFF_RESIZE_ACTION and CASTOFF_WATCH_ACTION, `resize_action` and
+/// `watch_action`, here and below; `command` is argv[0] only.
 pub(crate) fn hook_started(hook: &'static str, hook_pid: i32, command: &OsStr) {
     info!(event = "hook_started", hook, hook_pid, command = %command.display(), "hook started");
 }

@@ -101,6 +101,11 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
         "Connections that came although the child had been told to stop.",
         Some(status.late_connections),
     );
+    page.counter(
+        "castoff_watch_changes",
+        "How often watched files have changed.",
+        status.config_changes,
+    );
     page.checks(&status.checks);
     page.gauge(
         "castoff_cpu_limit_cores",

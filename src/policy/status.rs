@@ -115,6 +115,8 @@ pub(crate) struct Status {
     /// What the child says of itself (STATUS= of sd_notify): one line.
     pub(crate) notify_status: Option<String>,
     pub(crate) limits: Limits,
+    /// How often watched files have changed; `None`: none are watched.
+    pub(crate) config_changes: Option<u64>,
     /// Names of the variables that the child gets from castoff.
     pub(crate) exports: Vec<&'static str>,
 }
@@ -142,6 +144,7 @@ impl Status {
             checks: Vec::new(),
             notify_status: None,
             limits,
+            config_changes: None,
             exports: Vec::new(),
         }
     }

@@ -24,7 +24,9 @@ use crate::policy::signal::Signal;
 use crate::policy::statusz::About;
 use crate::policy::stop_plan::StopScope;
 use crate::policy::timeline::{Request, timeline};
-use crate::supervisor::{Commands, ExportRule, LimitSetting, Setting};
+use crate::supervisor::{
+    Commands, ExportRule, LimitSetting, ReactionSetting, Setting, WatchSetting,
+};
 use crate::system::cgroup::{LimitFiles, Roots};
 use crate::system::{child, program};
 
@@ -95,24 +97,22 @@ pub(super) fn commands(hooks: &Hooks) -> Commands {
 }
 
 /// What has to be known of limits while the child runs.
-pub(super) fn limits(
-    config: &Config,
-    limits: Limits,
-    files: &Rc<LimitFiles>,
-    nudge: &Rc<Nudge>,
-) -> LimitSetting {
-    let command = match &config.resize_action {
+pub(super) fn limits(limits: Limits, files: &Rc<LimitFiles>, nudge: &Rc<Nudge>) -> LimitSetting {
+    LimitSetting { limits, files: Rc::clone(files), nudge: Rc::clone(nudge) }
+}
+
+/// The same of watched files.
+pub(super) fn watch(config: &Config) -> WatchSetting {
+    WatchSetting { paths: config.watch.clone(), proc_root: config.proc_root.clone() }
+}
+
+/// What follows when one of these changes.
+pub(super) fn reaction(reaction: &Reaction, config: &Config) -> ReactionSetting {
+    let command = match reaction {
         Reaction::Exec(words) => c_strings(words),
         Reaction::Log | Reaction::Signal(_) | Reaction::Restart => Vec::new(),
     };
-    LimitSetting {
-        limits,
-        files: Rc::clone(files),
-        nudge: Rc::clone(nudge),
-        reaction: config.resize_action.clone(),
-        command,
-        timeout: config.hooks.timeout,
-    }
+    ReactionSetting { reaction: reaction.clone(), command, timeout: config.hooks.timeout }
 }
 
 pub(super) fn c_strings(words: &[OsString]) -> Vec<CString> {

@@ -5,7 +5,6 @@
 //! without waking up; only where the kernel cannot tell of one castoff looks
 //! every three minutes. Nobody is told twice of the same change.
 
-use std::ffi::CString;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,16 +12,10 @@ use tokio::sync::Notify as Nudge;
 
 use super::Supervisor;
 use super::lookout::POLL_INTERVAL;
-use super::runner::Runner;
+use super::reaction::{ReactionSetting, Reactor};
 use crate::log::events;
-use crate::policy::exit::ExitReason;
-use crate::policy::lifecycle::{Checked, Event};
 use crate::policy::limits::Limits;
-use crate::policy::reaction::Reaction;
 use crate::policy::resize;
-use crate::policy::signal::Signal;
-use crate::policy::status::PhaseName;
-use crate::system::Pid;
 use crate::system::cgroup::LimitFiles;
 use crate::system::watch::Watch;
 
@@ -42,11 +35,6 @@ pub(crate) struct LimitSetting {
     pub(crate) files: Rc<LimitFiles>,
     /// Somebody else has read other limits than before.
     pub(crate) nudge: Rc<Nudge>,
-    pub(crate) reaction: Reaction,
-    /// That of the reaction, if it is one.
-    pub(crate) command: Vec<CString>,
-    /// How long the command may take.
-    pub(crate) timeout: Duration,
 }
 
 /// The limits as the child and the log know them.
@@ -58,13 +46,7 @@ pub(super) struct CurrentLimits {
     settle_at: Option<Instant>,
     /// When to look where nothing can be watched.
     poll_at: Option<Instant>,
-    runner: Runner,
-    kill_at: Option<Instant>,
-    was_killed: bool,
-    /// A limit changed before the child served.
-    must_react: bool,
-    /// A limit changed while the command ran.
-    must_run_again: bool,
+    pub(super) reactor: Reactor,
 }
 
 /// What the loop hears of limits.
@@ -74,18 +56,14 @@ pub(super) enum Heard {
 }
 
 impl CurrentLimits {
-    pub(super) fn new(setting: LimitSetting) -> Self {
+    pub(super) fn new(setting: LimitSetting, reaction: ReactionSetting) -> Self {
         Self {
             setting,
             read_at: Instant::now(),
             watch: None,
             settle_at: None,
             poll_at: None,
-            runner: Runner::default(),
-            kill_at: None,
-            was_killed: false,
-            must_react: false,
-            must_run_again: false,
+            reactor: Reactor::new(COMMAND, reaction),
         }
     }
 
@@ -104,14 +82,14 @@ impl CurrentLimits {
         tokio::select! {
             () = changed => Heard::Change,
             () = self.setting.nudge.notified(), if is_listening => Heard::Change,
-            () = self.runner.log_output() => Heard::Output,
+            () = self.reactor.log_output() => Heard::Output,
         }
     }
 
     /// When `Supervisor::look_at_limits` has something to do.
     pub(super) fn next_deadline(&self, is_up: bool) -> Option<Instant> {
         let looks = [self.settle_at, self.poll_at].into_iter().flatten().filter(|_| is_up);
-        looks.chain(self.kill_at).min()
+        looks.chain(self.reactor.next_deadline()).min()
     }
 
     /// A child has been started: files are watched a little later. To close what
@@ -121,27 +99,12 @@ impl CurrentLimits {
         // What watches takes its descriptor while there are some.
         self.watch = self.watch.take().or_else(|| Watch::new().ok());
         self.have_changed();
-        // This one was given what holds now.
-        self.must_react = false;
+        self.reactor.child_started();
     }
 
     /// Somebody has written to a file, or may have: they are read soon.
     pub(super) fn have_changed(&mut self) {
         self.settle_at = Some(Instant::now() + SETTLE_TIME);
-    }
-
-    /// Whether castoff started that process for a changed limit.
-    pub(super) fn is(&self, pid: Pid) -> bool {
-        self.runner.pid() == Some(pid)
-    }
-
-    /// The command that runs.
-    pub(super) fn pid(&self) -> Option<Pid> {
-        self.runner.pid()
-    }
-
-    pub(super) async fn hear_last_words(&mut self) {
-        self.runner.hear_last_words().await;
     }
 
     /// Watches the files, also those that are new; where they cannot be watched,
@@ -173,11 +136,7 @@ impl Supervisor {
         if self.child_is_up && looks.into_iter().flatten().any(|at| now >= at) {
             self.follow_limits();
         }
-        if self.limits.kill_at.is_some_and(|kill_at| now >= kill_at) {
-            self.limits.kill_at = None;
-            self.limits.was_killed = true;
-            self.limits.runner.kill();
-        }
+        self.limits.reactor.kill_if_due(now);
     }
 
     /// Reads what a child is given that is started now, unless that was just done
@@ -210,60 +169,6 @@ impl Supervisor {
         let Some(change) = change else { return };
         events::limits_changed(&change, &limits.setting.limits);
         self.launcher.environment.export(&limits.setting.limits);
-        // A child that has been told to stop needs no other word.
-        if self.lifecycle.checked() == Checked::Child {
-            self.limits.must_react = true;
-            self.react_if_serving();
-        }
-    }
-
-    /// One that does not serve yet may not have its handlers: the signal that it is
-    /// to be told by would end it.
-    pub(super) fn react_if_serving(&mut self) {
-        let is_serving = self.lifecycle.phase() == PhaseName::Serving;
-        if is_serving && std::mem::take(&mut self.limits.must_react) {
-            self.react();
-        }
-    }
-
-    fn react(&mut self) {
-        match self.limits.setting.reaction {
-            Reaction::Log => {}
-            // Not rewritten: it is the user's own choice, and nobody sent it.
-            Reaction::Signal(signal) => self.signal_child(signal, self.setting.to_group),
-            Reaction::Exec(_) => self.run_resize_command(),
-            Reaction::Restart => self.restart_child(),
-        }
-    }
-
-    /// The child is to be started again, in order.
-    fn restart_child(&mut self) {
-        let signal = self.setting.stop_on.first().copied().unwrap_or(Signal::TERM);
-        self.on(Event::RestartRequested(signal));
-    }
-
-    fn run_resize_command(&mut self) {
-        let limits = &mut self.limits;
-        if limits.runner.pid().is_some() {
-            limits.must_run_again = true;
-            return;
-        }
-        limits.must_run_again = false;
-        limits.was_killed = false;
-        match limits.runner.start(COMMAND, &limits.setting.command, &self.launcher) {
-            Ok(()) => limits.kill_at = Some(Instant::now() + limits.setting.timeout),
-            // It is logged, and its process, if there was one, nobody's orphan.
-            Err(error) => self.refused.extend(error.pid()),
-        }
-    }
-
-    /// The command has been reaped.
-    pub(super) fn resize_command_ended(&mut self, reason: ExitReason) {
-        let limits = &mut self.limits;
-        limits.kill_at = None;
-        limits.runner.end(reason, limits.was_killed);
-        if limits.must_run_again && self.lifecycle.checked() == Checked::Child {
-            self.run_resize_command();
-        }
+        self.react_to_limits();
     }
 }

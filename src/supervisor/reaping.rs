@@ -29,7 +29,7 @@ impl Supervisor {
             left = reaper::reap(|pid, change| match change {
                 _ if self.is_child(pid)
                     || self.hooks.is(pid)
-                    || self.limits.is(pid)
+                    || self.is_reaction(pid)
                     || self.checks.is(pid) =>
                 {
                     own.push((pid, change));
@@ -79,8 +79,8 @@ impl Supervisor {
                 Change::Ended { reason, .. } if self.checks.is(*pid) => {
                     self.check_command_ended(*pid, reason);
                 }
-                Change::Ended { reason, .. } if self.limits.is(*pid) => {
-                    self.resize_command_ended(reason);
+                Change::Ended { reason, .. } if self.is_reaction(*pid) => {
+                    self.reaction_ended(*pid, reason);
                 }
                 _ if !self.is_child(*pid) => {}
                 Change::Stopped(by) => {

@@ -1,18 +1,24 @@
 //! Files that somebody else may change: says that one of them has changed, and
-//! not which or how.
+//! not how.
 //!
 //! Costs nothing while nothing happens. It works on the files of cgroups too:
 //! the kernel tells of a write by whomever, also through another mount or from
 //! outside of the container, and of events that a group counts, such as those of
-//! `memory.events` (kernel document `cgroup-v2`). It never reads the files.
+//! `memory.events` (kernel document `cgroup-v2`). It never reads the files. Where
+//! paths lead to, and what is found there, is looked at by `survey`, aside.
 #![expect(unsafe_code, reason = "tokio wants to be told that a descriptor stays what it is")]
+
+mod mounts;
+pub(crate) mod survey;
+mod trail;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -24,7 +30,7 @@ pub(crate) struct Watch {
     events: AsyncFd<Events>,
 }
 
-struct Events(Inotify);
+struct Events(Arc<Inotify>);
 
 impl AsRawFd for Events {
     fn as_raw_fd(&self) -> RawFd {
@@ -42,7 +48,8 @@ impl Watch {
     /// # Panics
     /// Outside of the context of a runtime.
     pub(crate) fn new() -> io::Result<Self> {
-        let events = Events(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let events = Events(Arc::new(inotify));
         // SAFETY: inotify owns its descriptor and gives out no other.
         let events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }?;
         Ok(Self { events })
@@ -58,17 +65,31 @@ impl Watch {
         add(&self.events.get_ref().0, paths)
     }
 
+    /// For who adds to what is watched, aside.
+    fn inotify(&self) -> Arc<Inotify> {
+        Arc::clone(&self.events.get_ref().0)
+    }
+
     /// Waits until a file has changed; of several changes it may tell once.
     /// Nothing is lost when this is dropped before it is ready.
     pub(crate) async fn changed(&mut self) {
+        self.heard(|_| true).await;
+    }
+
+    /// Waits until the kernel tells of anything; returns whether some of that
+    /// `is_news`. Nothing is lost when this is dropped before it is ready.
+    async fn heard(&mut self, is_news: impl Fn(&InotifyEvent) -> bool) -> bool {
         loop {
             let Ok(mut ready) = self.events.readable().await else {
                 return std::future::pending().await;
             };
-            let mut has_changed = false;
+            let (mut has_heard, mut has_news) = (false, false);
             for _ in 0..TURN {
                 match ready.get_inner().0.read_events() {
-                    Ok(_) => has_changed = true,
+                    Ok(events) => {
+                        has_heard = true;
+                        has_news |= events.iter().any(&is_news);
+                    }
                     // There are no more.
                     Err(_) => {
                         ready.clear_ready();
@@ -76,8 +97,8 @@ impl Watch {
                     }
                 }
             }
-            if has_changed {
-                return;
+            if has_heard {
+                return has_news;
             }
         }
     }

@@ -40,3 +40,4 @@ mod support;
 mod terminal;
 mod transparency;
 mod tree;
+mod watch;

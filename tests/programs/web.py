@@ -1,5 +1,7 @@
 """Programs that serve HTTP: nginx, HAProxy, gunicorn and a JVM."""
+import asyncio
 import os
+import shutil
 import signal
 
 from castoff import CHILDREN
@@ -87,6 +89,93 @@ async def nginx_listens(castoff, say):
     server.expect_changes("ready-check", [False, True, False, True])
 
 
+def swap(volume, generation, files):
+    """What the kubelet's AtomicWriter does: all files change at once, by the rename of a link."""
+    data = volume / f"..2026_11_21_10_00_00.{generation}"
+    data.mkdir(parents=True)
+    for name, text in files.items():
+        (data / name).write_text(text)
+    link, new = volume / "..data", volume / "..data_tmp"
+    old = link.readlink() if link.is_symlink() else None
+    new.symlink_to(data.name)
+    new.rename(link)
+    for name in files:
+        if not (volume / name).is_symlink():
+            (volume / name).symlink_to(f"..data/{name}")
+    if old:
+        shutil.rmtree(volume / old)
+
+
+class Clients:
+    """A few that ask all the time, each by a connection of its own, and what they were told."""
+
+    def __init__(self, server, count=4):
+        self.server, self.answers, self.failures = server, 0, []
+        self.tasks = [asyncio.create_task(self.ask()) for _ in range(count)]
+
+    async def ask(self):
+        while True:
+            answer = await fetch(self.server.address, PORT, "/", 5)
+            if answer and answer[0] == 200 and answer[1].startswith("generation "):
+                self.answers += 1
+            else:
+                self.failures.append(answer)
+            await asyncio.sleep(0.002)
+
+    async def end(self):
+        """Each ends after an answer or between two."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def nginx_reloads(castoff, say):
+    """CASTOFF_WATCH on a ConfigMap, SIGHUP for each change, and no request fails"""
+    server = castoff("nginx")
+    volume = server.directory.parent / f"{server.name}.volume"
+
+    def configure(generation):
+        text = (CHILDREN / "nginx.conf").read_text().replace("@PORT@", str(PORT))
+        swap(volume, generation,
+             {"nginx.conf": text.replace("200 served", f'200 "generation {generation}"')})
+
+    async def until_served(generation):
+        async def is_served():
+            return await fetch(server.address, PORT) == (200, f"generation {generation}")
+
+        return await until(f"generation {generation} is served", is_served)
+
+    configure(0)
+    await server.launch(("nginx", "-p", ".", "-c", str(volume / "nginx.conf")),
+                        {"CASTOFF_READY_CHECK": CHECK, "CASTOFF_WATCH": str(volume),
+                         "CASTOFF_WATCH_ACTION": "signal:SIGHUP"})
+    await server.held_back("ready-check")
+    await server.open_gate()
+    await server.first_request(answers)
+    clients, took = Clients(server), []
+    for generation in range(1, 6):
+        configure(generation)
+        took.append(await until_served(generation))
+    say(f"5 changes, each served after {min(took):.2f} to {max(took):.2f} s")
+    told = len(server.events("config_changed"))
+    if told != 5:
+        raise Wrong(f"{told} changes were told instead of 5")
+    for generation in range(6, 16):
+        configure(generation)
+        await asyncio.sleep(0.02)
+    last = await until_served(15)
+    # Whatever follows a burst has followed by then.
+    await asyncio.sleep(1.5)
+    told = len(server.events("config_changed")) - told
+    say(f"10 in a burst: {told} reloads, the last served after {last:.2f} s")
+    await clients.end()
+    if clients.failures or clients.answers < 100 or told > 3:
+        raise Wrong(f"{len(clients.failures)} of {clients.answers} requests failed: "
+                    f"{clients.failures[:3]}")
+    server.expect_changes("ready-check", [False, True])
+    say(f"{clients.answers} requests, none failed; {await server.end(0)}")
+
+
 async def haproxy(castoff, say):
     """-Ws: sd_notify, and nginx behind it as CASTOFF_DEPENDS_ON"""
     backend, balancer = castoff("nginx"), castoff("haproxy")
@@ -165,4 +254,4 @@ async def jvm(castoff, say):
     server.expect_changes("ready-check", [True, False, True])
 
 
-PROOFS = (nginx, nginx_listens, haproxy, gunicorn, jvm)
+PROOFS = (nginx, nginx_listens, nginx_reloads, haproxy, gunicorn, jvm)

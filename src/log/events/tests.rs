@@ -13,6 +13,7 @@ use crate::policy::limits::{CgroupKind, Limit, Limits};
 use crate::policy::log_style::{LogFormat, LogStyle};
 use crate::policy::program::{Kind, Program};
 use crate::policy::resize::{Change, Step};
+use crate::system::watch::survey::Limitation;
 
 /// The one line of an event: its level, message and the rest. Every other format
 /// says the same.
@@ -78,6 +79,58 @@ fn limits_detected_names_the_limits_that_exist() {
         concat!(
             r#""level":"INFO","msg":"no limits detected, nothing to export","#,
             r#""event":"limits_detected","cgroup":"none"}"#
+        ),
+    );
+}
+
+#[test]
+fn watched_files_are_told_by_their_paths_and_what_follows() {
+    use crate::policy::reaction::Reaction;
+    let paths = ["/etc/app/a.conf", "/etc/app/\"b\".conf"].map(std::path::PathBuf::from);
+    for (reaction, action) in [
+        (Reaction::Log, "log"),
+        (Reaction::Signal(Signal::HUP), "signal"),
+        (Reaction::Exec(vec!["/bin/reload".into(), "s3cret".into()]), "exec"),
+        (Reaction::Restart, "restart"),
+    ] {
+        assert_line(
+            || config_changed(&paths, &reaction),
+            &format!(
+                "{}\"{action}\"}}",
+                concat!(
+                    r#""level":"INFO","msg":"watched files changed","event":"config_changed","#,
+                    r#""count":2,"list":["/etc/app/a.conf","/etc/app/\"b\".conf"],"action":"#
+                )
+            ),
+        );
+    }
+    let crowd = vec![std::path::PathBuf::from("/x".repeat(2000)); 5000];
+    let [line] = lines_of(|| config_changed(&crowd, &Reaction::Log)).try_into().unwrap();
+    assert!(line.len() < 4096 && line.contains(r#""count":5000"#), "{line}");
+}
+
+#[test]
+fn what_cannot_be_watched_is_told_with_its_cause() {
+    assert_line(
+        || watch_lost(Path::new("/etc/app.conf")),
+        concat!(
+            r#""level":"WARN","msg":"watched file has gone","event":"watch_lost","#,
+            r#""path":"/etc/app.conf"}"#
+        ),
+    );
+    assert_line(
+        || watch_limited(Path::new("/etc/app.conf"), Limitation::SubPath),
+        concat!(
+            r#""level":"WARN","msg":"watched file may change unseen","event":"watch_limited","#,
+            r#""path":"/etc/app.conf","#,
+            r#""cause":"mounted by subPath, which Kubernetes never updates"}"#
+        ),
+    );
+    assert_line(
+        || watch_failed("Resource temporarily unavailable"),
+        concat!(
+            r#""level":"WARN","msg":"cannot look at watched files","event":"watch_failed","#,
+            r#""cause":"Resource temporarily unavailable"}"#
         ),
     );
 }

@@ -24,6 +24,7 @@ fn everything() -> (Status, Usage) {
     status.restarts = 2;
     status.drain_connections = Some(5);
     status.late_connections = 7;
+    status.config_changes = Some(6);
     status.limits.cpus = Some(Limit { value: 1.5, source: "cpu.max".to_owned() });
     status.limits.memory_bytes = Some(Limit { value: 1 << 29, source: "memory.max".to_owned() });
     let mut durations = Durations::default();
@@ -157,6 +158,7 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
         ("castoff_oom_kills_total", 4.0),
         ("castoff_drain_connections", 5.0),
         ("castoff_late_connections_total", 7.0),
+        ("castoff_watch_changes_total", 6.0),
         ("castoff_cpu_limit_cores", 1.5),
         ("castoff_memory_limit_bytes", 536_870_912.0),
         ("castoff_memory_usage_bytes", 1_048_576.0),
@@ -184,7 +186,7 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
     assert_eq!(of_checks, 3 + 2 * (BOUNDS.len() + 3));
     assert_eq!(
         samples.len() - of_checks,
-        31 + PhaseName::ALL.len() + 5 + 64 + 1,
+        32 + PhaseName::ALL.len() + 5 + 64 + 1,
         "and nothing else"
     );
 }
