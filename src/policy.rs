@@ -11,6 +11,7 @@ pub(crate) mod dice;
 pub(crate) mod drain;
 pub(crate) mod env_dir;
 pub(crate) mod exit;
+pub(crate) mod flush;
 pub(crate) mod grpc_health;
 pub(crate) mod health;
 pub(crate) mod hooks;

@@ -152,6 +152,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     let checks =
         Checks::new(config.checks.clone(), config.wait_timeout, seed(), config.proc_root.clone());
     let scraped = Scraped::default();
+    let (relay, lines) = parts::relay(config);
     let witness = Witness::new(
         ready.detected.groups.clone(),
         config.exit_map.clone(),
@@ -168,6 +169,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         checks,
         notify,
         limits,
+        relay,
         resize_action: parts::reaction(&config.resize_action, config),
         watch: parts::watch(config),
         watch_action: parts::reaction(&config.watch_action, config),
@@ -179,7 +181,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
         let connections_max = http::connections_max(descriptors::limit());
         let proc_root = config.proc_root.clone();
         let groups = ready.detected.groups;
-        let usage = scrape::usage(groups, proc_root, files, status, nudge, scraped);
+        let usage = scrape::usage(groups, proc_root, files, status, nudge, scraped, lines);
         let serve = http::serve(listener, connections_max, watcher, about, usage, accepted);
         ready.runtime.spawn_local(async move {
             let Err(error) = serve.await;
@@ -193,7 +195,7 @@ fn launch(config: &Config, mask: u64) -> Result<u8, Failure> {
     }
     supervisor.leave_last_word(code);
     events::exiting(code, supervisor.stop_requested_at().map(|at| at.elapsed()));
-    log::catch_up();
+    ready.runtime.block_on(supervisor.finish_log());
     Ok(code)
 }
 

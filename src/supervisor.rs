@@ -15,6 +15,7 @@ mod main_process;
 mod notify;
 mod reaction;
 mod reaping;
+mod relay;
 mod reload;
 mod runner;
 mod signals;
@@ -22,6 +23,7 @@ mod traffic;
 
 use std::collections::VecDeque;
 use std::fmt::Display;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,6 +35,7 @@ pub(crate) use death::Witness;
 pub(crate) use environment::{Environment, ExportRule, Switch};
 pub(crate) use hooks::Commands;
 use hooks::Hooks;
+use launcher::CommandError;
 pub(crate) use launcher::Launcher;
 use limits::CurrentLimits;
 pub(crate) use limits::LimitSetting;
@@ -41,13 +44,16 @@ use main_process::MainProcess;
 pub(crate) use notify::Notify;
 use notify::{ChildsEnd, Said};
 pub(crate) use reaction::ReactionSetting;
+pub(crate) use relay::{LineCounts, Relay};
 pub(crate) use reload::WatchSetting;
 use reload::WatchedFiles;
 pub(crate) use traffic::{Accepted, Traffic};
 
 use crate::log::{self, events};
+use crate::policy::flush::Flush;
 use crate::policy::hooks::{Hook, HookEnd};
 use crate::policy::lifecycle::{Action, Cause, Event, Lifecycle, Outcome, PhaseChange, Scope};
+use crate::policy::log_style::Stream;
 use crate::policy::signal::{Rewrite, Signal};
 use crate::policy::status::{PhaseName, Status};
 use crate::system::signals::{Received, Signals};
@@ -79,6 +85,7 @@ pub(crate) struct Parts {
     pub(crate) checks: Checks,
     pub(crate) notify: Notify,
     pub(crate) limits: LimitSetting,
+    pub(crate) relay: Relay,
     pub(crate) resize_action: ReactionSetting,
     pub(crate) watch: WatchSetting,
     pub(crate) watch_action: ReactionSetting,
@@ -95,6 +102,7 @@ pub(crate) struct Supervisor {
     checks: Checks,
     notify: Notify,
     limits: CurrentLimits,
+    relay: Relay,
     files: WatchedFiles,
     witness: Witness,
     traffic: Traffic,
@@ -124,6 +132,8 @@ pub(crate) struct Supervisor {
     actions: VecDeque<Action>,
     has_begun: bool,
     exit_code: Option<u8>,
+    /// How long its end waits for whoever reads the child's lines, once it does.
+    flush: Option<Flush>,
 }
 
 /// What woke the loop.
@@ -134,6 +144,7 @@ enum Wake {
     Check(Heard),
     Said(Said),
     Limits(limits::Heard),
+    Relay(Stream),
     Files(reload::Heard),
     Memory,
     /// The log may have room for what it still has to tell.
@@ -152,6 +163,7 @@ impl Supervisor {
             checks,
             notify,
             limits,
+            relay,
             resize_action,
             watch,
             watch_action,
@@ -168,6 +180,7 @@ impl Supervisor {
             checks,
             notify,
             limits: CurrentLimits::new(limits, resize_action),
+            relay,
             files,
             witness,
             hooks: Hooks::new(commands),
@@ -188,6 +201,7 @@ impl Supervisor {
             actions: VecDeque::new(),
             has_begun: false,
             exit_code: None,
+            flush: None,
         }
     }
 
@@ -209,6 +223,7 @@ impl Supervisor {
                 self.hooks.hear_last_words().await;
                 self.limits.reactor.hear_last_words().await;
                 self.files.reactor.hear_last_words().await;
+                self.finish_output().await;
                 return code;
             }
             match self.wake().await {
@@ -219,6 +234,11 @@ impl Supervisor {
                 Wake::Files(reload::Heard::Told(told)) => self.take_told(told),
                 Wake::Said(said) => self.take_said(said),
                 Wake::Memory => self.look_at_oom(),
+                Wake::Relay(stream) => {
+                    self.relay.work(stream, &mut self.witness.last_words);
+                    // Output without a pause must not keep the others waiting.
+                    tokio::task::yield_now().await;
+                }
                 Wake::Room => drop(log::catch_up()),
                 Wake::Check(Heard::Answer(nth, result)) => self.check_ended(nth, result),
                 Wake::Turn => {
@@ -295,6 +315,7 @@ impl Supervisor {
             () = elapsed => Wake::Deadline,
             () = self.witness.lookout.hear(self.child_is_up) => Wake::Memory,
             () = log::backlog() => Wake::Room,
+            stream = self.relay.ready() => Wake::Relay(stream),
         }
     }
 
@@ -384,20 +405,21 @@ impl Supervisor {
 
     fn start_child(&mut self) {
         self.renew_exports();
-        let name = self.launcher.name();
         let childs_end = self.notify.prepare().unwrap_or_else(|error| {
             // It will never be ready, which its check says.
             events::notify_failed(error);
             None
         });
         let descriptors: Vec<_> = childs_end.iter().map(ChildsEnd::as_descriptor).collect();
-        match self.launcher.start_child(self.child, &descriptors) {
+        let started = self.start_with(&descriptors);
+        let name = self.launcher.name();
+        match started {
             Ok(child) => {
                 events::child_started(child.as_raw(), name);
                 self.child_has_started(child);
             }
             Err(error) => {
-                let code = launcher::code(&error);
+                let code = error.code();
                 if self.child.is_some() {
                     events::start_failed(name, one_line(&error));
                 } else {
@@ -408,6 +430,13 @@ impl Supervisor {
                 self.on(Event::StartFailed(code));
             }
         }
+    }
+
+    fn start_with(&mut self, descriptors: &[(BorrowedFd<'_>, RawFd)]) -> Result<Pid, CommandError> {
+        let owner = self.launcher.user.as_ref().map(|user| (user.uid, user.gid));
+        let ends = self.relay.open(owner).map_err(CommandError::Pipe)?;
+        let started = self.launcher.start_child(self.child, ends.stdio(), descriptors);
+        started.map_err(CommandError::Spawn)
     }
 
     fn child_has_started(&mut self, child: Pid) {

@@ -12,6 +12,7 @@ pub(crate) mod entry;
 pub(crate) mod env_dir;
 pub(crate) mod environment;
 pub(crate) mod eyes;
+pub(crate) mod inlet;
 pub(crate) mod kill;
 pub(crate) mod notification;
 pub(crate) mod notify;

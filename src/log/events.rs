@@ -28,6 +28,7 @@ use super::line::Line;
 use super::style;
 use crate::policy::death::{Death, Origin, Sender};
 use crate::policy::exit::ExitReason;
+use crate::policy::log_style::Stream;
 use crate::policy::signal::Signal;
 use crate::policy::status::PhaseName;
 
@@ -342,6 +343,12 @@ pub(crate) fn drain_finished(waited: Duration, reason: &'static str, connections
         connections,
         "drain finished"
     );
+}
+
+/// castoff ends without having written these: nobody reads them.
+pub(crate) fn child_output_lost(stream: Stream, bytes: usize) {
+    let stream = stream.as_str();
+    warn!(event = "child_output_lost", stream, bytes, "output of the child is lost");
 }
 
 /// The drain by traffic lasts as long as it may.

@@ -46,6 +46,7 @@ pub(crate) use words::{
 
 use super::drain::{Drain, DrainEnd};
 use super::exit::{CASTOFF_FAILED, ChildEnd, ExitReason};
+use super::flush::Flush;
 use super::hooks::{Hook, RunningHook};
 use super::late::{Arrivals, Late};
 use super::restart::{Attempt, Backoff};
@@ -302,6 +303,11 @@ impl Lifecycle {
     pub(crate) fn kill_at(&self) -> Option<Instant> {
         let asked_at = self.asked_at()?;
         Some(self.child.until.unwrap_or_else(|| self.rules.stop_plan.deadline(asked_at)))
+    }
+
+    /// How long castoff's end may wait for a reader of the child's lines.
+    pub(crate) fn flush(&self, now: Instant) -> Flush {
+        Flush::new(&self.rules.stop_plan, self.stop.map(|stop| stop.at), now)
     }
 
     /// Since when the child is to stop, for good or to be started again.

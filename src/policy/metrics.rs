@@ -132,6 +132,13 @@ pub(crate) fn render(status: &Status, usage: &Usage, format: Format) -> String {
         "Processes of the container that the OOM killer has killed.",
         usage.oom_kills,
     );
+    if let Some(lines) = usage.log_lines {
+        let name = "castoff_child_log_lines";
+        page.family(name, Kind::Counter, "Lines that the child's tree has written.");
+        for (stream, count) in lines {
+            page.labelled(name, Kind::Counter, "stream", stream.as_str(), count);
+        }
+    }
     page.counter(
         "castoff_log_dropped",
         "Log lines that could not be written.",

@@ -247,6 +247,7 @@ pub(crate) fn used() -> Usage {
         parent_pid: 7,
         parent_command: "serve".to_owned(),
     };
+    use super::log_style::Stream;
     let tree = Tree {
         processes: 3,
         threads: 11,
@@ -270,6 +271,7 @@ pub(crate) fn used() -> Usage {
         pressure: [waiting(1.5, Some(0.0)), waiting(0.0, None), Pressure::default()],
         tree: Some(tree),
         log_lines_dropped: 2,
+        log_lines: Some([(Stream::Stdout, 40), (Stream::Stderr, 2)]),
     }
 }
 

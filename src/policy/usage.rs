@@ -5,6 +5,7 @@
 //! never 0. A text that makes no sense gives no figure and no error.
 
 use super::limits::{figure, number};
+use super::log_style::Stream;
 
 /// What is read on a scrape.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,6 +32,9 @@ pub(crate) struct Usage {
     pub(crate) tree: Option<Tree>,
     /// Log lines that could not be written.
     pub(crate) log_lines_dropped: u64,
+    /// Lines of the child's standard output and error; `None`: castoff does not
+    /// see them.
+    pub(crate) log_lines: Option<[(Stream, u64); 2]>,
 }
 
 /// The names of `Usage::pressure`, which are those of the files too.

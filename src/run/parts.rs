@@ -16,6 +16,7 @@ use crate::policy::checks::{Level, Target};
 use crate::policy::hooks::HookRules;
 use crate::policy::lifecycle::{Rules, WaitRules};
 use crate::policy::limits::Limits;
+use crate::policy::log_style::ChildLogs;
 use crate::policy::otel;
 use crate::policy::program::Program;
 use crate::policy::reaction::Reaction;
@@ -25,7 +26,7 @@ use crate::policy::statusz::About;
 use crate::policy::stop_plan::StopScope;
 use crate::policy::timeline::{Request, timeline};
 use crate::supervisor::{
-    Commands, ExportRule, LimitSetting, ReactionSetting, Setting, WatchSetting,
+    Commands, ExportRule, LimitSetting, LineCounts, ReactionSetting, Relay, Setting, WatchSetting,
 };
 use crate::system::cgroup::{LimitFiles, Roots};
 use crate::system::{child, program};
@@ -113,6 +114,18 @@ pub(super) fn reaction(reaction: &Reaction, config: &Config) -> ReactionSetting 
         Reaction::Log | Reaction::Signal(_) | Reaction::Restart => Vec::new(),
     };
     ReactionSetting { reaction: reaction.clone(), command, timeout: config.hooks.timeout }
+}
+
+/// How the child's output gets to castoff's own, and the count of its lines if
+/// castoff sees them.
+pub(super) fn relay(config: &Config) -> (Relay, Option<Rc<LineCounts>>) {
+    match config.child_logs {
+        ChildLogs::Inherit => (Relay::none(), None),
+        ChildLogs::Json => {
+            let counts = Rc::<LineCounts>::default();
+            (Relay::new(&config.log_style, Rc::clone(&counts)), Some(counts))
+        }
+    }
 }
 
 pub(super) fn c_strings(words: &[OsString]) -> Vec<CString> {

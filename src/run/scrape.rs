@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify as Nudge, watch};
 
 use crate::log;
+use crate::policy::log_style::Stream;
 use crate::policy::status::{PhaseName, Status};
 use crate::policy::usage::Usage;
-use crate::supervisor::Scraped;
+use crate::supervisor::{LineCounts, Scraped};
 use crate::system::cgroup::{Groups, LimitFiles};
 use crate::system::tree;
 
@@ -38,6 +39,7 @@ pub(super) fn usage(
     status: watch::Sender<Status>,
     nudge: Rc<Nudge>,
     scraped: Scraped,
+    lines: Option<Rc<LineCounts>>,
 ) -> impl Fn() -> Usage + 'static {
     let last: RefCell<Option<(Instant, Usage)>> = RefCell::default();
     let counted = Cell::new(0.0_f64);
@@ -62,6 +64,9 @@ pub(super) fn usage(
             usage
         };
         usage.log_lines_dropped = log::dropped();
+        usage.log_lines = lines.as_ref().map(|lines| {
+            [(Stream::Stdout, lines.stdout.get()), (Stream::Stderr, lines.stderr.get())]
+        });
         usage
     }
 }

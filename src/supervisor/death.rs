@@ -175,6 +175,7 @@ impl Supervisor {
 
     /// The child has been reaped: tells why, then does what follows.
     pub(super) fn child_exited(&mut self, reason: ExitReason, is_core_dumped: bool, is_last: bool) {
+        self.relay.hear_last_words(&mut self.witness.last_words);
         let outcome = self.lifecycle.on(Event::ChildExited { reason, is_last }, Instant::now());
         self.child_died(reason, is_core_dumped);
         self.take(outcome);

@@ -58,12 +58,14 @@ impl Launcher {
     pub(super) fn start_child(
         &self,
         before: Option<Pid>,
+        stdio: Stdio<'_>,
         descriptors: &[(BorrowedFd<'_>, RawFd)],
     ) -> Result<Pid, SpawnError> {
         self.release_terminal(before);
         let foreground = self.terminal.as_ref().filter(|terminal| terminal.has_foreground());
         let environment = self.environment.of_child();
         let started = child::spawn(&Launch {
+            stdio,
             descriptors,
             user: self.user.as_ref(),
             terminal: foreground,
@@ -80,10 +82,9 @@ impl Launcher {
     pub(super) fn start_command(&self, command: &[CString]) -> Result<(Pid, Output), CommandError> {
         let input = output::no_input().map_err(CommandError::Pipe)?;
         let (output, write_end) = output::pipe().map_err(CommandError::Pipe)?;
-        let stdio = Stdio { input: input.as_fd(), output: write_end.as_fd() };
+        let stdio = Stdio::apart(input.as_fd(), write_end.as_fd());
         let environment = self.environment.of_commands();
-        let hook =
-            child::spawn(&Launch { stdio: Some(stdio), ..self.launch(command, &environment) });
+        let hook = child::spawn(&Launch { stdio, ..self.launch(command, &environment) });
         hook.map(|hook| (hook, output)).map_err(CommandError::Spawn)
     }
 
@@ -101,7 +102,7 @@ impl Launcher {
             mask: self.mask,
             dispositions: &self.dispositions,
             terminal: None,
-            stdio: None,
+            stdio: Stdio::default(),
             descriptors: &[],
             user: None,
             directory: self.directory.as_deref(),

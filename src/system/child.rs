@@ -39,8 +39,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) dispositions: &'a [(Signal, bool)],
     /// The terminal whose foreground the child becomes.
     pub(crate) terminal: Option<&'a Terminal>,
-    /// The standard descriptors; without them those of castoff.
-    pub(crate) stdio: Option<Stdio<'a>>,
+    pub(crate) stdio: Stdio<'a>,
     /// Further ones, and the numbers that they get, in place of what castoff was
     /// given there: from 3 on, each number once. As `stdio`, they need not stay
     /// open here.
@@ -52,14 +51,20 @@ pub(crate) struct Launch<'a> {
     pub(crate) oom_score: Option<&'a OomScore>,
 }
 
-/// What a process gets as its descriptors 0 to 2. They need not stay open here
-/// once it has been started.
-#[derive(Clone, Copy, Debug)]
+/// What a process gets as its descriptors 0, 1 and 2; `None`: those of castoff.
+/// They need not stay open here once it has been started.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stdio<'a> {
-    /// Descriptor 0.
-    pub(crate) input: BorrowedFd<'a>,
-    /// Descriptors 1 and 2.
-    pub(crate) output: BorrowedFd<'a>,
+    pub(crate) input: Option<BorrowedFd<'a>>,
+    pub(crate) output: Option<BorrowedFd<'a>>,
+    pub(crate) error: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Stdio<'a> {
+    /// None of castoff's, and one for both outputs.
+    pub(crate) fn apart(input: BorrowedFd<'a>, output: BorrowedFd<'a>) -> Self {
+        Self { input: Some(input), output: Some(output), error: Some(output) }
+    }
 }
 
 /// Why there is no child.
@@ -228,9 +233,10 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Pid, SpawnError> {
 
 /// What is to become which number.
 fn redirects(launch: &Launch<'_>) -> Vec<(RawFd, RawFd)> {
-    let stdio = launch.stdio.map(|Stdio { input, output }| [(input, 0), (output, 1), (output, 2)]);
-    let others = launch.descriptors.iter().copied();
-    let all = stdio.into_iter().flatten().chain(others);
+    let Stdio { input, output, error } = launch.stdio;
+    let stdio = [(input, 0), (output, 1), (error, 2)];
+    let stdio = stdio.into_iter().filter_map(|(from, to)| Some((from?, to)));
+    let all = stdio.chain(launch.descriptors.iter().copied());
     all.map(|(from, to)| (from.as_raw_fd(), to)).collect()
 }
 

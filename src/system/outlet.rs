@@ -17,6 +17,8 @@
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -54,6 +56,8 @@ pub(crate) struct Outlet<F> {
     rest: Vec<u8>,
     /// The last write failed.
     stall: Option<Stall>,
+    /// The kernel has told of room since the last write.
+    was_told: Arc<AtomicBool>,
 }
 
 /// How to write without waiting.
@@ -75,6 +79,17 @@ enum Way {
     Closed,
 }
 
+/// Whether castoff was started with it.
+pub(crate) fn is_open(fd: impl AsFd) -> bool {
+    !matches!(Outlet::new(fd).way, Way::Closed)
+}
+
+/// Whether it is an error of a pipe or a connection that nobody reads any more.
+pub(crate) fn is_reader_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotConnected)
+}
+
 /// Writes that have failed in a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stall {
@@ -82,6 +97,8 @@ pub(crate) struct Stall {
     last_at: Instant,
     /// There was no room; otherwise it is broken in some way.
     is_full: bool,
+    /// The kernel had told of room before one of them.
+    is_false_alarm: bool,
 }
 
 impl<F: AsFd> Outlet<F> {
@@ -99,7 +116,7 @@ impl<F: AsFd> Outlet<F> {
             Ok(SFlag::S_IFDIR) | Err(_) => Way::Closed,
             Ok(_) => reopened_or_polled(fd.as_fd(), false),
         };
-        Self { fd, way, rest: Vec::new(), stall: None }
+        Self { fd, way, rest: Vec::new(), stall: None, was_told: Arc::default() }
     }
 
     /// Writes the line, or fails at once and has written nothing of it.
@@ -187,16 +204,19 @@ impl<F: AsFd> Outlet<F> {
                 self.fd.as_fd().try_clone_to_owned().ok()
             }
         };
-        Opening::After(stall, fd)
+        Opening::After(stall, fd, Arc::clone(&self.was_told))
     }
 
     /// Writes at least one byte or fails.
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.write_once(bytes);
+        let was_told = self.was_told.swap(false, Ordering::Relaxed);
         self.stall = written.as_ref().err().map(|error| {
             let last_at = Instant::now();
             let begun_at = self.stall.map_or(last_at, |stall| stall.begun_at);
-            Stall { begun_at, last_at, is_full: error.kind() == io::ErrorKind::WouldBlock }
+            let is_full = error.kind() == io::ErrorKind::WouldBlock;
+            let is_false_alarm = was_told || self.stall.is_some_and(|stall| stall.is_false_alarm);
+            Stall { begun_at, last_at, is_full, is_false_alarm }
         });
         written
     }
@@ -241,19 +261,19 @@ pub(crate) enum Opening {
     Never,
     /// This descriptor is a copy, so that several may wait for the same one:
     /// epoll takes each only once.
-    After(Stall, Option<OwnedFd>),
+    After(Stall, Option<OwnedFd>, Arc<AtomicBool>),
 }
 
 impl Opening {
     /// Waits for it. Cancel safe: what has been waited for counts.
     pub(crate) async fn wait(self) {
-        let (stall, fd) = match self {
+        let (stall, fd, was_told) = match self {
             Self::IsThere => return,
             Self::Never => return pending().await,
-            Self::After(stall, fd) => (stall, fd),
+            Self::After(stall, fd, was_told) => (stall, fd, was_told),
         };
         if let Some(fd) = fd {
-            if stall.last_at > stall.begun_at {
+            if stall.is_false_alarm {
                 sleep_until((stall.last_at + PAUSE_AFTER_FALSE_ALARM).into()).await;
             }
             // Each is new to epoll, which looks first whether there is room: no
@@ -263,6 +283,7 @@ impl Opening {
             if let Ok(fd) = fd
                 && fd.writable().await.is_ok()
             {
+                was_told.store(true, Ordering::Relaxed);
                 return;
             }
         }

@@ -4,20 +4,17 @@
 //! line has an end whatever is written. It waits for nothing but output, never
 //! for the end of the stream, which a descendant may hold open for ever.
 
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::str;
 use std::task::{Context, Poll, ready};
 
-use nix::unistd::read;
-use tokio::net::unix::pipe::Receiver;
+use super::inlet::{self, Inlet};
 
 /// How much one turn takes: the shortest lines that fit are logged in some ten
 /// milliseconds.
 const CHUNK: usize = 4096;
-
-/// How much a pipe holds unless somebody changes it (`man 7 pipe`).
-const PIPE_CAPACITY: usize = 64 * 1024;
 
 /// A line is split where it would get heavier than this: bytes, of which some
 /// weigh double. In JSON they are at most three times as many, which leaves a
@@ -34,9 +31,8 @@ const LINE_WEIGHT: usize = 1024;
 /// # Panics
 /// Outside of the context of a runtime.
 pub(crate) fn pipe() -> io::Result<(Output, OwnedFd)> {
-    let (read_end, write_end) = io::pipe()?;
-    let pipe = Receiver::from_owned_fd(read_end.into())?;
-    Ok((Output { pipe, lines: Lines::default() }, write_end.into()))
+    let (pipe, write_end) = inlet::pipe(None)?;
+    Ok((Output { pipe, lines: Lines::default() }, write_end))
 }
 
 /// An input that has ended already. Not `/dev/null`: an image may have no /dev.
@@ -51,7 +47,7 @@ pub(crate) fn no_input() -> io::Result<OwnedFd> {
 /// writes gets SIGPIPE.
 #[derive(Debug)]
 pub(crate) struct Output {
-    pipe: Receiver,
+    pipe: Inlet,
     lines: Lines,
 }
 
@@ -61,11 +57,11 @@ impl Output {
     /// call it again. Nothing is lost when this is dropped before it is ready.
     pub(crate) async fn next(&mut self, lines: &mut Vec<String>) -> bool {
         loop {
-            let is_ready = self.pipe.readable().await;
+            poll_fn(|context| self.pipe.poll_ready(context)).await;
             // Before the read, when nothing can be lost: output without a pause
             // must not keep the endpoints waiting.
             tokio::task::yield_now().await;
-            if let Some(has_more) = self.read(is_ready, lines) {
+            if let Some(has_more) = self.read(lines) {
                 return has_more;
             }
         }
@@ -78,24 +74,24 @@ impl Output {
         lines: &mut Vec<String>,
     ) -> Poll<bool> {
         loop {
-            let is_ready = ready!(self.pipe.poll_read_ready(context));
-            if let Some(has_more) = self.read(is_ready, lines) {
+            ready!(self.pipe.poll_ready(context));
+            if let Some(has_more) = self.read(lines) {
                 return Poll::Ready(has_more);
             }
         }
     }
 
     /// `None`: there was nothing after all.
-    fn read(&mut self, is_ready: io::Result<()>, lines: &mut Vec<String>) -> Option<bool> {
-        let mut chunk = [0; CHUNK];
-        match is_ready.and_then(|()| self.pipe.try_read(&mut chunk)) {
+    fn read(&mut self, lines: &mut Vec<String>) -> Option<bool> {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        match self.pipe.read(&mut chunk) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Ok(0) | Err(_) => {
                 self.lines.finish(lines);
                 Some(false)
             }
-            Ok(count) => {
-                self.lines.take(chunk.get(..count).unwrap_or_default(), lines);
+            Ok(_) => {
+                self.lines.take(&chunk, lines);
                 Some(true)
             }
         }
@@ -105,15 +101,9 @@ impl Output {
     /// without waiting: for when the process has been reaped. Whoever still
     /// writes to the pipe can be listened to further by `next`.
     pub(crate) fn rest(&mut self, lines: &mut Vec<String>) {
-        let mut left = PIPE_CAPACITY;
-        let mut chunk = [0; CHUNK];
-        // Not by `try_read`: tokio knows of new output only after a turn.
-        while left > 0
-            && let Ok(count @ 1..) = read(self.pipe.as_fd(), &mut chunk)
-        {
-            self.lines.take(chunk.get(..count).unwrap_or_default(), lines);
-            left = left.saturating_sub(count);
-        }
+        let mut rest = Vec::new();
+        self.pipe.read_now(&mut rest);
+        self.lines.take(&rest, lines);
         self.lines.finish(lines);
     }
 }

@@ -30,6 +30,7 @@ mod notify;
 mod otel;
 mod probe;
 mod reaping;
+mod relay;
 mod resize;
 mod restart;
 mod robustness;

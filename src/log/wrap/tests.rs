@@ -462,7 +462,7 @@ fn check(format: LogFormat, stream: Stream, input: &[u8], out: &[String]) {
             expected.insert(format.time_key().into(), time.into());
         }
         expected.insert(format.level_key().into(), format.level(stream.severity()).into());
-        let mut expect = |message: &str, marks: Map<String, Value>, line: &Map<String, Value>| {
+        let expect = |message: &str, marks: Map<String, Value>, line: &Map<String, Value>| {
             let mut expected = expected.clone();
             expected.insert(format.message_key().into(), message.into());
             if format == LogFormat::Otel {
@@ -563,7 +563,7 @@ struct Part;
 
 impl Part {
     fn of(name: &str) -> Option<()> {
-        super::words::Part::of(name.as_bytes()).map(|_| ())
+        words::Part::of(name.as_bytes()).map(|_| ())
     }
 }
 

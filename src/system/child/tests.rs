@@ -14,10 +14,10 @@ const IN_OWN_PROCESS: &str = "CHILD_TEST_IN_OWN_PROCESS";
 /// Starts a script by `/bin/sh` as castoff starts a hook.
 pub(crate) fn spawn_script(script: &str, stdio: Stdio<'_>) -> Pid {
     let command = [c"/bin/sh".into(), c"-c".into(), CString::new(script).unwrap()];
-    spawn(&launch(&command, Some(stdio))).unwrap()
+    spawn(&launch(&command, stdio)).unwrap()
 }
 
-fn launch<'a>(command: &'a [CString], stdio: Option<Stdio<'a>>) -> Launch<'a> {
+fn launch<'a>(command: &'a [CString], stdio: Stdio<'a>) -> Launch<'a> {
     Launch {
         command,
         environment: &[],
@@ -47,7 +47,7 @@ fn both_streams_go_to_the_output_and_the_input_is_read() {
         "read line; echo out $line; echo err >&2; test -e /proc/self/fd/{}",
         output.as_raw_fd()
     );
-    let stdio = Stdio { input: input.as_fd(), output: output.as_fd() };
+    let stdio = Stdio::apart(input.as_fd(), output.as_fd());
     let pid = spawn_script(&script, stdio);
     drop(output);
     io::Write::write_all(&mut to_input, b"in\n").unwrap();
@@ -60,7 +60,7 @@ fn both_streams_go_to_the_output_and_the_input_is_read() {
 #[test]
 fn a_hook_leads_a_group_of_its_own() {
     let (input, to_input) = io::pipe().unwrap();
-    let stdio = Stdio { input: input.as_fd(), output: to_input.as_fd() };
+    let stdio = Stdio::apart(input.as_fd(), to_input.as_fd());
     let pid = spawn_script("read line", stdio);
     assert_eq!(nix::unistd::getpgid(Some(pid)), Ok(pid));
     io::Write::write_all(&mut &to_input, b"\n").unwrap();
@@ -70,7 +70,7 @@ fn a_hook_leads_a_group_of_its_own() {
 #[test]
 fn a_process_that_did_not_become_the_program_is_named() {
     for (file, is_not_found) in [(c"/no/such/program", true), (c"/etc/passwd", false)] {
-        let error = spawn(&launch(&[file.into()], None)).unwrap_err();
+        let error = spawn(&launch(&[file.into()], Stdio::default())).unwrap_err();
         assert_eq!(matches!(error, SpawnError::NotFound(_)), is_not_found, "{error}");
         assert_eq!(code_of(error.pid().unwrap()), 127);
     }
@@ -179,11 +179,11 @@ fn further_descriptors_may_change_places_even_where_numbers_are_few() {
 fn a_descriptor_replaces_what_castoff_was_given_there() {
     let (input, output) = io::pipe().unwrap();
     let (mut from_three, three) = io::pipe().unwrap();
-    let stdio = Stdio { input: input.as_fd(), output: output.as_fd() };
+    let stdio = Stdio::apart(input.as_fd(), output.as_fd());
     let number = if three.as_raw_fd() == 9 { 8 } else { 9 };
     let script = format!("echo ready >&{number}; test -e /proc/self/fd/{}", three.as_raw_fd());
     let command = [c"/bin/sh".into(), c"-c".into(), CString::new(script).unwrap()];
-    let mut launch = launch(&command, Some(stdio));
+    let mut launch = launch(&command, stdio);
     let descriptors = [(three.as_fd(), number)];
     launch.descriptors = &descriptors;
     let pid = spawn(&launch).unwrap();
@@ -207,13 +207,12 @@ fn a_child_becomes_another_user_and_castoff_stays_open_to_look_at() {
     }
     let (mut from_output, output) = io::pipe().unwrap();
     let (input, _to_input) = io::pipe().unwrap();
-    let stdio = Stdio { input: input.as_fd(), output: output.as_fd() };
+    let stdio = Stdio::apart(input.as_fd(), output.as_fd());
     let show =
         "grep -E '^(Uid|Gid|Groups|CapEff|CapPrm)' /proc/self/status | tr -s '\\t ' ' '; pwd";
     let command = [c"/bin/sh".into(), c"-c".into(), CString::new(show).unwrap()];
     let user = user(54321);
-    let launch =
-        Launch { user: Some(&user), directory: Some(c"/usr"), ..launch(&command, Some(stdio)) };
+    let launch = Launch { user: Some(&user), directory: Some(c"/usr"), ..launch(&command, stdio) };
     assert!(is_dumpable());
     let pid = spawn(&launch).unwrap();
     assert!(is_dumpable());
@@ -241,7 +240,8 @@ fn a_child_becomes_another_user_and_castoff_stays_open_to_look_at() {
 #[test]
 fn what_could_not_be_done_before_the_program_is_named() {
     let command = [c"/bin/true".into()];
-    let missing = Launch { directory: Some(c"/no/such/directory"), ..launch(&command, None) };
+    let missing =
+        Launch { directory: Some(c"/no/such/directory"), ..launch(&command, Stdio::default()) };
     let error = spawn(&missing).unwrap_err();
     let text = "cannot enter CASTOFF_WORKDIR=\"/no/such/directory\": No such file or directory";
     assert_eq!(error.to_string(), text);
@@ -260,10 +260,10 @@ fn in_own_process() {
         (std::fs::read_dir("/proc/self/fd").unwrap().count(), pages)
     };
     let (input, output) = io::pipe().unwrap();
-    let stdio = Stdio { input: input.as_fd(), output: output.as_fd() };
+    let stdio = Stdio::apart(input.as_fd(), output.as_fd());
     let start = || {
         assert_eq!(code_of(spawn_script("exit 3", stdio)), 3);
-        let error = spawn(&launch(&[c"no-such-program".into()], Some(stdio))).unwrap_err();
+        let error = spawn(&launch(&[c"no-such-program".into()], stdio)).unwrap_err();
         assert_eq!(code_of(error.pid().unwrap()), 127);
     };
     start();

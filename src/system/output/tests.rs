@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::future::Future;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -32,7 +33,7 @@ fn pipe_of_ours() -> (Output, File) {
 fn hook(script: &str) -> (Output, Pid) {
     let (output, write_end) = pipe().unwrap();
     let input = no_input().unwrap();
-    let stdio = Stdio { input: input.as_fd(), output: write_end.as_fd() };
+    let stdio = Stdio::apart(input.as_fd(), write_end.as_fd());
     (output, spawn_script(script, stdio))
 }
 
@@ -110,7 +111,7 @@ fn the_rest_is_no_more_than_a_pipe_full() {
         assert!(output.next(&mut lines).await);
         lines.clear();
         output.rest(&mut lines);
-        assert!(lines.len() <= (PIPE_CAPACITY + CHUNK) / 2, "{}", lines.len());
+        assert!(lines.len() <= (inlet::CAPACITY + CHUNK) / 2, "{}", lines.len());
         kill(pid, Signal::SIGKILL).unwrap();
         waitpid(pid, None).unwrap();
     });
