@@ -1,4 +1,5 @@
 """castoff as PID 1 of a namespace of its own, and what the kernel says of it."""
+import contextlib
 import http.client
 import json
 import os
@@ -30,10 +31,12 @@ def until(words, condition, limit=PATIENCE):
 
 
 def children(pid):
+    """Of all its threads."""
     try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except (FileNotFoundError, ProcessLookupError):
         return []
+    return [int(word) for words in lists for word in words.split()]
 
 
 def status(pid, word):
@@ -58,9 +61,10 @@ class Castoff:
             self.process = subprocess.Popen(
                 [*ISOLATE, binary, "--", *map(str, command)], env=environment,
                 stdin=subprocess.DEVNULL, stdout=stdout, stderr=log if stderr is None else stderr)
-        Castoff.running.append(self)
+        # One that is over at once is seen as ended, and has no pid.
         self.pid = until("castoff runs", lambda: children(self.process.pid)
-                         or [self.process.poll() is not None and -1])[0]
+                         or self.process.poll() is not None and [None])[0]
+        Castoff.running.append(self)
 
     def child(self):
         return until("the child runs", lambda: children(self.pid))[0]
@@ -89,7 +93,9 @@ class Castoff:
             connection.close()
 
     def until_ready(self):
-        until("/readyz is 200", lambda: self.get("/readyz")[0] == 200)
+        until("/readyz is 200", lambda: self.get("/readyz")[0] == 200
+              or self.process.poll() is not None)
+        equal("castoff's code before it has ended", self.process.poll(), None)
 
     def metric(self, name):
         lines = (self.get("/metrics")[1] or "").splitlines()
@@ -117,6 +123,10 @@ class Castoff:
     def end(self):
         self.process.kill()
         self.process.wait()
+        # Whose parent ends becomes a child of this process. The next one wants its port.
+        if self.pid:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
 
 
 def without(command, stdout, stderr):

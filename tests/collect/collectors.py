@@ -93,8 +93,7 @@ def check_names(found, form):
         wanted.append("SeverityNumber")
         if not (found["Timestamp"].isdigit() and 1 <= found["SeverityNumber"] <= 24):
             raise Wrong(f"no such record of OpenTelemetry: {found}")
-    # A program's own time stays what it is.
-    missing = [name for name in wanted if name not in found and not (name == time and "time" in found)]
+    missing = [name for name in wanted if name not in found]
     if missing:
         raise Wrong(f"{form}: no {missing} in {found}")
     if form == "gcp" and found[level] not in GCP_LEVELS:
