@@ -257,7 +257,7 @@ fn a_long_line_is_split_into_marked_pieces() {
     let input = [b"short\n", "é".repeat(20_000).as_bytes(), b"\r\nshort\n"].concat();
     let lines = wrapped(&style(LogFormat::Json), Stream::Stderr, &input);
     assert_eq!(lines.len(), 5);
-    let id = "18e9c48e64c6fd152000000000000001";
+    let id = "18e9b88333390d152000000000000001";
     for (ordinal, line) in lines[1..4].iter().enumerate() {
         let line = parse(line);
         assert_eq!(line["level"], "ERROR");
@@ -480,7 +480,7 @@ fn check(format: LogFormat, stream: Stream, input: &[u8], out: &[String]) {
         }
         splits += 1;
         let id = format!(
-            "18e9c48e64c6fd15{}{splits:015x}",
+            "18e9b88333390d15{}{splits:015x}",
             if stream == Stream::Stdout { 1 } else { 2 }
         );
         let mut joined = String::new();
