@@ -539,7 +539,8 @@ fn any_line() -> impl Strategy<Value = Vec<u8>> {
         (15_000..17_000usize).prop_map(|len| format!("\"{}\"", "y".repeat(len))),
     ];
     let name = prop_oneof![
-        "[a-z]{1,8}".prop_filter("a name of ours", |name| Part::of(name).is_none()),
+        "[a-z]{1,8}"
+            .prop_filter("a name of ours", |name| words::Part::of(name.as_bytes()).is_none()),
         proptest::sample::select(vec!["severity", "pod", "stream", "team", "log.iostream", "é\n"])
             .prop_map(str::to_owned),
     ];
@@ -557,14 +558,6 @@ fn any_input() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec((any_line(), end), 0..8).prop_map(|lines| {
         lines.into_iter().flat_map(|(line, end)| [line, end.to_vec()].concat()).collect()
     })
-}
-
-struct Part;
-
-impl Part {
-    fn of(name: &str) -> Option<()> {
-        super::words::Part::of(name.as_bytes()).map(|_| ())
-    }
 }
 
 fn any_format() -> impl Strategy<Value = LogFormat> {
