@@ -1,3 +1,5 @@
+//! The rules of the wrapper one by one, and all at once against a slow model.
+
 use std::time::Duration;
 
 use proptest::prelude::*;
