@@ -431,6 +431,17 @@ fn traffic_around_a_stop() {
 }
 
 #[test]
+fn output_that_nobody_reads_is_told() {
+    assert_line(
+        || child_output_lost(Stream::Stdout, 4711),
+        concat!(
+            r#""level":"WARN","msg":"output of the child is lost","#,
+            r#""event":"child_output_lost","stream":"stdout","bytes":4711}"#
+        ),
+    );
+}
+
+#[test]
 fn the_hang_signal_is_told() {
     let quit = Signal::new(3).unwrap();
     assert_line(
