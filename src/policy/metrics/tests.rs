@@ -188,7 +188,7 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
     assert_eq!(of_checks, 3 + 2 * (BOUNDS.len() + 3));
     assert_eq!(
         samples.len() - of_checks,
-        32 + PhaseName::ALL.len() + 5 + 64 + 1,
+        34 + PhaseName::ALL.len() + 5 + 64 + 1,
         "and nothing else"
     );
 }
