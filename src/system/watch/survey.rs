@@ -111,7 +111,7 @@ pub(crate) struct Surveyor {
 #[derive(Clone)]
 struct Order {
     /// As they were written, and absolute.
-    paths: Arc<[(PathBuf, PathBuf)]>,
+    paths: Arc<Vec<(PathBuf, PathBuf)>>,
     proc_root: PathBuf,
     hasher: RandomState,
 }
@@ -121,7 +121,7 @@ impl Surveyor {
         let absolute = |path: &PathBuf| {
             (path.clone(), std::path::absolute(path).unwrap_or_else(|_| path.clone()))
         };
-        let paths = paths.iter().map(absolute).collect();
+        let paths = Arc::new(paths.iter().map(absolute).collect());
         Self {
             order: Order { paths, proc_root, hasher: RandomState::new() },
             unwatched: None,
