@@ -464,7 +464,7 @@ fn check(format: LogFormat, stream: Stream, input: &[u8], out: &[String]) {
             expected.insert(format.time_key().into(), time.into());
         }
         expected.insert(format.level_key().into(), format.level(stream.severity()).into());
-        let mut expect = |message: &str, marks: Map<String, Value>, line: &Map<String, Value>| {
+        let expect = |message: &str, marks: Map<String, Value>, line: &Map<String, Value>| {
             let mut expected = expected.clone();
             expected.insert(format.message_key().into(), message.into());
             if format == LogFormat::Otel {
