@@ -22,6 +22,42 @@ pub(super) struct Key<'a> {
     pub(super) has_escapes: bool,
 }
 
+impl Key<'_> {
+    /// The name as it reads. The spelling was found right.
+    pub(super) fn name(self) -> Vec<u8> {
+        let mut name = Vec::new();
+        let mut scan = Scan { bytes: self.raw, at: 0 };
+        while let Some(byte) = scan.peek() {
+            scan.at += 1;
+            if byte != b'\\' {
+                name.push(byte);
+                continue;
+            }
+            let escape = scan.peek().unwrap_or_default();
+            scan.at += 1;
+            match escape {
+                b'u' => {
+                    let mut code = scan.hex().unwrap_or_default();
+                    if let 0xd800..0xdc00 = code {
+                        scan.at += 2;
+                        let low = scan.hex().unwrap_or_default();
+                        code = 0x10000 + ((code & 0x3ff) << 10 | low & 0x3ff);
+                    }
+                    let char = char::from_u32(code).unwrap_or_default();
+                    name.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+                }
+                b'b' => name.push(0x08),
+                b'f' => name.push(0x0c),
+                b'n' => name.push(b'\n'),
+                b'r' => name.push(b'\r'),
+                b't' => name.push(b'\t'),
+                itself => name.push(itself),
+            }
+        }
+        name
+    }
+}
+
 /// What stands between the brackets of the line's object, when the line is one;
 /// white space around it is allowed. Every member is told, in order, before it
 /// is known whether the rest is right: with its value, white space trimmed.
@@ -346,6 +382,19 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn names_read_as_serde_json_reads_them(text in any::<String>(), ascii in any::<bool>()) {
+            let mut spelt = serde_json::to_string(&text).unwrap();
+            if ascii {
+                let escape = |unit: u16| format!("\\u{unit:04X}");
+                spelt = format!("\"{}\"", text.encode_utf16().map(escape).collect::<String>());
+            }
+            let line = format!("{{{spelt}:1}}");
+            let mut names = Vec::new();
+            prop_assert!(members(line.as_bytes(), |key, _| names.push(key.name())).is_some());
+            prop_assert_eq!(names, [text.into_bytes()]);
+        }
 
         #[test]
         fn it_is_an_object_when_serde_json_says_so(json in any_json()) {
