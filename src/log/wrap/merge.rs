@@ -125,10 +125,7 @@ impl Merge {
         if !key.has_escapes {
             return self.see_name(key.raw, value, found);
         }
-        // Rare enough to be slow. What cannot be read is no object, as will turn out.
-        let spelt = [b"\"", key.raw, b"\""].concat();
-        let name: String = serde_json::from_slice(&spelt).unwrap_or_default();
-        self.see_name(name.as_bytes(), value, found);
+        self.see_name(&key.name(), value, found);
     }
 
     fn see_name<'a>(&mut self, name: &[u8], value: &'a [u8], found: &mut Found<'a>) {
