@@ -149,7 +149,7 @@ impl Wrapper {
             _ => format!("{{\"{}\":\"", format.time_key()),
         };
         let head = match format {
-            LogFormat::Text => format!(" {level} "),
+            LogFormat::Text => format!(" {level:<5} "),
             LogFormat::Otel => format!(
                 "\",\"{level_key}\":\"{level}\",\"SeverityNumber\":{},\"{message_key}\":\"",
                 stream.severity().number()

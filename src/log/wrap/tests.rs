@@ -75,7 +75,7 @@ fn a_plain_line_has_the_form_of_the_format() {
     let input = "said \"no\"\x1b[0m\t\u{20ac}\r\n";
     let expected = [
         r#"{"time":"2026-11-20T10:00:00.123456Z","level":"INFO","msg":"said \"no\"\u001b[0m\t€","stream":"stdout","pod":"web-0","team":"a \"b\""}"#,
-        "2026-11-20T10:00:00.123456Z INFO said \"no\"\\u001b[0m\t€ stream=stdout pod=web-0 team=\"a \\\"b\\\"\"",
+        "2026-11-20T10:00:00.123456Z INFO  said \"no\"\\u001b[0m\t€ stream=stdout pod=web-0 team=\"a \\\"b\\\"\"",
         r#"{"time":"2026-11-20T10:00:00.123456Z","severity":"INFO","message":"said \"no\"\u001b[0m\t€","stream":"stdout","pod":"web-0","team":"a \"b\""}"#,
         r#"{"@timestamp":"2026-11-20T10:00:00.123456Z","log.level":"INFO","message":"said \"no\"\u001b[0m\t€","ecs.version":"8.11.0","log.iostream":"stdout","kubernetes.pod.name":"web-0","team":"a \"b\""}"#,
         r#"{"Timestamp":"1795168800123456789","SeverityText":"INFO","SeverityNumber":9,"Body":"said \"no\"\u001b[0m\t€","Attributes":{"log.iostream":"stdout"},"Resource":{"k8s.pod.name":"web-0","team":"a \"b\""}}"#,
@@ -250,7 +250,7 @@ fn an_object_that_is_none_or_has_no_room_is_text() {
     }
     assert_eq!(
         one(LogFormat::Text, r#"{"level":"warn"}"#),
-        "2026-11-20T10:00:00.123456Z INFO {\"level\":\"warn\"} stream=stdout pod=web-0 team=\"a \\\"b\\\"\""
+        "2026-11-20T10:00:00.123456Z INFO  {\"level\":\"warn\"} stream=stdout pod=web-0 team=\"a \\\"b\\\"\""
     );
 }
 
@@ -587,7 +587,7 @@ proptest! {
     ) {
         let lines = wrapped(&style(LogFormat::Text), stream, &input);
         let mut lines = lines.iter();
-        let start = format!("2026-11-20T10:00:00.123456Z {} ", LogFormat::Text.level(stream.severity()));
+        let start = format!("2026-11-20T10:00:00.123456Z {:<5} ", LogFormat::Text.level(stream.severity()));
         let end = " pod=web-0 team=\"a \\\"b\\\"\"";
         for raw in split(&input) {
             let mut joined = String::new();
