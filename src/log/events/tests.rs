@@ -121,7 +121,7 @@ fn what_cannot_be_watched_is_told_with_its_cause() {
     assert_line(
         || watch_limited(Path::new("/etc/app.conf"), Limitation::SubPath),
         concat!(
-            r#""level":"WARN","msg":"watched file may change unseen","event":"watch_limited","#,
+            r#""level":"WARN","msg":"watched path may not be what was meant","event":"watch_limited","#,
             r#""path":"/etc/app.conf","#,
             r#""cause":"mounted by subPath, which Kubernetes never updates"}"#
         ),
