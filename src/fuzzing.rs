@@ -6,9 +6,12 @@
 //! a file or asks anybody.
 
 use std::path::Path;
+use std::time::SystemTime;
 
+use crate::log::wrap::Wrapper;
 use crate::policy::grpc_health;
 use crate::policy::limits::{self, Found};
+use crate::policy::log_style::{Identity, LogFormat, LogStyle, Stream};
 use crate::policy::notify::Message;
 use crate::{checks, config};
 
@@ -109,4 +112,48 @@ pub fn dns(answer: &[u8]) {
 /// `/etc/hosts` and `/etc/resolv.conf`.
 pub fn names(text: &[u8]) {
     checks::fuzzing::files(text);
+}
+
+/// What a program writes: the format and stream, the length of a read, how often
+/// the rest comes, and the rest. Cuts change nothing, and each line is JSON.
+pub fn wrap(bytes: &[u8]) {
+    let [kind, cut, times, text @ ..] = bytes else { return };
+    let formats =
+        [LogFormat::Json, LogFormat::Gcp, LogFormat::Ecs, LogFormat::Otel, LogFormat::Text];
+    let format = formats.get(usize::from(*kind) % 5).copied().unwrap_or_default();
+    let stream = if *kind < 128 { Stream::Stdout } else { Stream::Stderr };
+    let identity = Identity { pod: Some("pod".to_owned()), ..Identity::default() };
+    let style = LogStyle { format, fields: vec![("team".to_owned(), "\"".to_owned())], identity };
+    let input = text.repeat(1 + usize::from(*times));
+    let now = SystemTime::UNIX_EPOCH;
+
+    let mut whole = Vec::new();
+    let mut wrapper = Wrapper::new(&style, stream);
+    assert_eq!(wrapper.wrap(&input, now, &mut whole, usize::MAX), input.len());
+    wrapper.finish(now, &mut whole);
+    let lines = wrapper.lines();
+
+    let mut parts = Vec::new();
+    let mut wrapper = Wrapper::new(&style, stream);
+    for read in input.chunks(1 + usize::from(*cut) * usize::from(*cut)) {
+        let mut rest = read;
+        while !rest.is_empty() {
+            let mut out = Vec::new();
+            let taken = wrapper.wrap(rest, now, &mut out, 1);
+            rest = rest.get(taken..).unwrap_or_default();
+            parts.extend(out);
+        }
+    }
+    wrapper.finish(now, &mut parts);
+    assert_eq!((&parts, wrapper.lines()), (&whole, lines));
+
+    for line in whole.split_inclusive(|byte| *byte == b'\n') {
+        assert!(line.len() < 16 * 1024 && line.ends_with(b"\n"));
+        if format == LogFormat::Text {
+            assert!(std::str::from_utf8(line).is_ok());
+        } else {
+            let object: Result<serde_json::Value, _> = serde_json::from_slice(line);
+            assert!(object.is_ok_and(|object| object.is_object()));
+        }
+    }
 }

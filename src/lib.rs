@@ -6,7 +6,7 @@
 //! checks -> system::aside, wire, policy (its nouns only)   probe -> config (its nouns only)
 //! config, system, log -> policy (its nouns only)           log -> system::outlet
 //! explain -> config, policy, json (their nouns only)       json -> policy (its nouns only)
-//! fuzzing -> config, checks, policy
+//! fuzzing -> config, checks, log, policy
 //! policy -> std without fs, env, net, process, thread, and without any clock
 //! ```
 //!

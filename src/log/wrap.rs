@@ -27,7 +27,7 @@
 //!   - The format `otel` puts the program's members into `Attributes`, unless the
 //!     object has a `Body` or a `SeverityText` and so is such a record itself.
 //!   - What readers of JSON may refuse is text: halves of surrogate pairs, numbers
-//!     from 1e308 on, more than 126 levels. So is an object that would be too long
+//!     of 200 bytes or with an exponent of three digits, more than 126 levels. So is an object that would be too long
 //!     for a line, and every object in the format `text`.
 //! - **A long line** is split, never within a character or an escape: each piece is
 //!   a line of its own, marked by `partial_message` (always "true"), `partial_id`
@@ -149,7 +149,7 @@ impl Wrapper {
             _ => format!("{{\"{}\":\"", format.time_key()),
         };
         let head = match format {
-            LogFormat::Text => format!(" {level} "),
+            LogFormat::Text => format!(" {level:<5} "),
             LogFormat::Otel => format!(
                 "\",\"{level_key}\":\"{level}\",\"SeverityNumber\":{},\"{message_key}\":\"",
                 stream.severity().number()

@@ -101,7 +101,7 @@ pub(crate) struct LogStyle {
 }
 
 /// Names of LOG_FIELDS that some format has for something else.
-pub(crate) const RESERVED: [&str; 22] = [
+pub(crate) const RESERVED: [&str; 32] = [
     "time",
     "level",
     "msg",
@@ -123,7 +123,17 @@ pub(crate) const RESERVED: [&str; 22] = [
     "pod",
     "namespace",
     "node",
+    "kubernetes.pod.name",
+    "kubernetes.namespace",
+    "kubernetes.node.name",
+    "k8s.pod.name",
+    "k8s.namespace.name",
+    "k8s.node.name",
     "log.iostream",
+    "partial_message",
+    "partial_id",
+    "partial_ordinal",
+    "partial_last",
 ];
 
 impl LogFormat {

@@ -6,8 +6,7 @@
 //! the same bytes or replaced by its equal has not changed, and one that has gone
 //! for a moment is not gone.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -53,8 +52,8 @@ pub(crate) enum Sight {
     /// It cannot be told for now.
     Unclear,
     File(Fingerprint),
-    /// What is in it, by name.
-    Directory(BTreeMap<OsString, Fingerprint>),
+    /// What is in it, by rising name.
+    Directory(Vec<(OsString, Fingerprint)>),
 }
 
 /// What follows from a look.
@@ -127,10 +126,10 @@ impl Known {
         self.is_lost = false;
         match (&before, &sight) {
             (Sight::Directory(before), Sight::Directory(now)) => {
-                let come = now.iter().filter(|(name, print)| before.get(*name) != Some(*print));
-                let gone = before.keys().filter(|name| !now.contains_key(*name));
-                let names = come.map(|(name, _)| name).chain(gone);
-                news.changed.extend(names.map(|name| self.path.join(name)));
+                let come = now.iter().filter(|(name, print)| of(before, name) != Some(*print));
+                let gone = before.iter().filter(|(name, _)| of(now, name).is_none());
+                let paths = come.chain(gone).map(|(name, _)| self.path.join(name));
+                news.changed.extend(paths);
             }
             _ if before == sight => {}
             _ => news.changed.push(self.path.clone()),
@@ -145,10 +144,16 @@ fn has_gone(before: &Sight, now: &Sight) -> bool {
         (Sight::Absent, _) => false,
         (_, Sight::Absent) => true,
         (Sight::Directory(before), Sight::Directory(now)) => {
-            before.keys().any(|name| !now.contains_key(name))
+            before.iter().any(|(name, _)| of(now, name).is_none())
         }
         _ => false,
     }
+}
+
+/// What the file of that name says, if it is there.
+fn of(entries: &[(OsString, Fingerprint)], name: &OsStr) -> Option<Fingerprint> {
+    let place = entries.binary_search_by(|(known, _)| known.as_os_str().cmp(name)).ok()?;
+    entries.get(place).map(|(_, print)| *print)
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Castoff, Ended, Place, Running, Scratch, Terminal, example, in_both_places};
+use crate::support::{
+    Castoff, Ended, Place, Running, Scratch, Terminal, example, in_both_places, wait_until,
+};
 
 const FORMATS: [&str; 5] = ["json", "text", "gcp", "ecs", "otel"];
 
@@ -275,6 +277,7 @@ fn what_is_no_terminal_gets_no_colours() {
         })
         .child(&example("graceful"), [""; 0])
         .start();
+    wait_until("castoff serves", || scratch.read("log").contains("to=serving").then_some(()));
     castoff.signal(libc::SIGTERM);
     castoff.wait();
     let text = std::fs::read_to_string(path).expect("text");

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::unistd::Uid;
 
 use crate::support::{
-    Castoff, Ended, Group, Place, Running, Scratch, example, in_both_places, process,
+    Castoff, Ended, Group, Place, Running, Scratch, example, in_both_places, process, wait_until,
 };
 
 /// Whether a test may have children of another user.
@@ -237,14 +237,14 @@ in_both_places! {
             .env("CASTOFF_RESTART", "on-failure")
             .env("CASTOFF_RESTART_MIN", "10ms")
             .script(&format!(
-                "echo $TOKEN >> {record}; test -e {gone} && exit 0; \
+                "echo $TOKEN >> {record}; test -e {gone} && exit 0; : > {record}.waits.$TOKEN; \
                  until test -e {record}.$TOKEN; do sleep 0.01; done; exit 3"
             ))
             .start();
         scratch.wait_for_line("record", "old");
         generation("..2026_2", "new\n");
         fs::write(format!("{record}.old"), "").expect("a file");
-        scratch.wait_for_line("record", "new");
+        wait_until("the child waits", || fs::exists(format!("{record}.waits.new")).ok()?.then_some(()));
         // What cannot be read any more is what it was.
         fs::rename(&volume, &gone).expect("a rename");
         fs::write(format!("{record}.new"), "").expect("a file");
@@ -404,9 +404,7 @@ fn a_child_that_castoff_may_not_signal_ends_with_the_container() {
     let failed = castoff.log().wait_for_event("signal_forward_failed");
     assert_eq!(failed["signal"], "SIGTERM");
     // Process 1 takes everybody with it.
-    crate::support::wait_until("the child has gone", || {
-        (!process::is_running(child)).then_some(())
-    });
+    wait_until("the child has gone", || (!process::is_running(child)).then_some(()));
 }
 
 /// What takes the memory belongs to nobody: by size alone castoff would go.

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::{OpenptyResult, openpty};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::Value;
 
 use crate::support::lines::Lines;
+use crate::support::terminal;
 use crate::support::{
     Castoff, Ended, Place, Running, Scratch, example, in_both_places, probe, process, wait_until,
 };
@@ -63,7 +63,7 @@ impl Unread {
         let (fifo_reader, fifo_writer) = fifo(&scratch.path("fifo"));
         let (stream_reader, stream_writer) = UnixStream::pair().expect("sockets");
         let (messages_reader, messages_writer) = UnixDatagram::pair().expect("sockets");
-        let OpenptyResult { master, slave } = openpty(None, None).expect("a terminal");
+        let (master, slave) = terminal::ends();
         vec![
             Self::pipe(),
             Self::full("a FIFO", fifo_writer, fifo_reader),
@@ -76,8 +76,8 @@ impl Unread {
 
     /// A terminal at which somebody has typed ^S.
     fn stopped() -> Self {
-        let OpenptyResult { master, slave } = openpty(None, None).expect("a terminal");
-        let (name, reader) = ("a stopped terminal", File::from(master));
+        let (master, slave) = terminal::ends();
+        let (name, reader) = ("a stopped terminal", master);
         (&reader).write_all(STOP).expect("the key");
         let unread = Self { name, writer: slave, reader, key: CONTINUE };
         wait_until("it has stopped", || (!unread.is_writable(0)).then_some(()));
@@ -323,7 +323,7 @@ in_both_places! {
             ("/dev/full", Stdio::from(File::options().write(true).open("/dev/full").expect("it"))),
             ("a pipe whose reader has gone", pipe_without_reader()),
             ("a socket whose reader has gone", UnixStream::pair().map(|(_, it)| OwnedFd::from(it)).expect("sockets").into()),
-            ("a terminal that was hung up", openpty(None, None).map(|it| it.slave).expect("a terminal").into()),
+            ("a terminal that was hung up", hung_up_terminal()),
             ("read only", Stdio::from(File::open(scratch.file("x", "")).expect("a file"))),
         ] {
             // The child tells that it was asked; a SIGPIPE of castoff's own
@@ -368,6 +368,12 @@ fn close_stderr(command: &mut std::process::Command) {
             _ => Ok(()),
         });
     }
+}
+
+fn hung_up_terminal() -> Stdio {
+    let (master, slave) = terminal::ends();
+    drop(master);
+    slave.into()
 }
 
 fn pipe_without_reader() -> Stdio {

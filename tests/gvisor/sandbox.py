@@ -106,7 +106,7 @@ class Sandbox:
         # The last line may not be whole yet.
         lines = self.log.read_text(errors="replace").split("\n")[:-1]
         found = [json.loads(line) for line in lines if line.startswith('{"time":')]
-        return [event for event in found if event["event"] == name]
+        return [event for event in found if event.get("event") == name]
 
     def event(self, name):
         return until(f"the event {name}", lambda: self.events(name))[-1]

@@ -224,6 +224,36 @@ def termination_message(sandbox, say):
     say(repr(text.splitlines()[0]))
 
 
+def wrapped_lines(sandbox, say):
+    """CASTOFF_CHILD_LOGS=json: nothing lost, order kept, last words"""
+    box = sandbox().start("--", "sh", "-c", "seq 20000 & seq 20000 >&2; wait; echo last >&2; exit 3",
+                          settings={"CASTOFF_CHILD_LOGS": "json"})
+    equal("the code", box.code(), 3)
+    for path, stream, more in ((box.out, "stdout", []), (box.log, "stderr", ["last"])):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        said = [line["msg"] for line in lines if line.get("stream") == stream]
+        if said != [str(number) for number in range(1, 20001)] + more:
+            raise Wrong(f"{len(said)} lines of {stream}, the last {said[-3:]}")
+    equal("last words", box.event("child_exited")["last_words"][-1], "last")
+    equal("warnings", [line for line in warnings(box) if '"event"' in line], [])
+    say("20,000 on each stream")
+
+
+def a_changed_file(sandbox, say):
+    """CASTOFF_WATCH and a swap as of a ConfigMap"""
+    script = ("mkdir -p /tmp/v/..1 /tmp/v/..2; echo 1 > /tmp/v/..1/a; echo 2 > /tmp/v/..2/a; "
+              "ln -s ..1 /tmp/v/..data; ln -s ..data/a /tmp/v/a; trap 'cat /tmp/v/a' HUP; trap exit TERM; "
+              "echo ready; while :; do sleep 0.1; done")
+    box = sandbox().start("--", "sh", "-c", script, settings={"CASTOFF_WATCH": "/tmp/v"})
+    box.until_line("ready")
+    # The files are new to castoff as well: that is the first change, or the same.
+    box.inside("/bin/sh", "-c", "ln -s ..2 /tmp/v/..new; mv -T /tmp/v/..new /tmp/v/..data")
+    box.until_line("2")
+    box.kill(signal.SIGTERM)
+    equal("the code", box.code(), 0)
+    say(f"{box.event('config_changed')['list']}")
+
+
 def as_another_user(sandbox, say):
     """CASTOFF_USER, CASTOFF_WORKDIR"""
     box = sandbox().start("--", "sh", "-c", "id -u; id -g; pwd", settings={
@@ -257,7 +287,7 @@ def quiet_when_idle(sandbox, say):
 
 CASES = (another_kernel, codes, no_limits, virtual_cgroups, explained, orphans, probes, signals,
          kill_at_the_deadline, daemons_are_swept, drain_by_traffic, helpers, nobody,
-         termination_message, as_another_user, quiet_when_idle)
+         termination_message, wrapped_lines, a_changed_file, as_another_user, quiet_when_idle)
 TIME_LIMIT = 140
 
 

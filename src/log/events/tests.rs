@@ -121,7 +121,7 @@ fn what_cannot_be_watched_is_told_with_its_cause() {
     assert_line(
         || watch_limited(Path::new("/etc/app.conf"), Limitation::SubPath),
         concat!(
-            r#""level":"WARN","msg":"watched file may change unseen","event":"watch_limited","#,
+            r#""level":"WARN","msg":"watched path may not be what was meant","event":"watch_limited","#,
             r#""path":"/etc/app.conf","#,
             r#""cause":"mounted by subPath, which Kubernetes never updates"}"#
         ),
@@ -426,6 +426,17 @@ fn traffic_around_a_stop() {
         concat!(
             r#""level":"WARN","msg":"connections arrived after the stop signal","#,
             r#""event":"late_connections","count":3,"last_after_ms":7100}"#
+        ),
+    );
+}
+
+#[test]
+fn output_that_nobody_reads_is_told() {
+    assert_line(
+        || child_output_lost(Stream::Stdout, 4711),
+        concat!(
+            r#""level":"WARN","msg":"output of the child is lost","#,
+            r#""event":"child_output_lost","stream":"stdout","bytes":4711}"#
         ),
     );
 }

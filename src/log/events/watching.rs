@@ -37,7 +37,7 @@ pub(crate) fn watch_lost(path: &Path) {
 /// Changes there will be seen late, in part or never; told once.
 pub(crate) fn watch_limited(path: &Path, cause: impl Display) {
     let path = shortened(&path.to_string_lossy());
-    warn!(event = "watch_limited", path, %cause, "watched file may change unseen");
+    warn!(event = "watch_limited", path, %cause, "watched path may not be what was meant");
 }
 
 /// Nobody could look at the files; castoff tries again.

@@ -7,8 +7,8 @@
 #[derive(Default)]
 pub(super) struct Fields {
     list: Vec<Field>,
-    /// A bit for each length of a name, to pass over most names at once.
-    lengths: u64,
+    /// The bits of all names, to pass over most others at once.
+    bits: u64,
     any_is_taken: bool,
 }
 
@@ -19,8 +19,10 @@ struct Field {
     is_taken: bool,
 }
 
+/// One of 64 bits for each length and first byte.
 fn bit_of(name: &[u8]) -> u64 {
-    1 << name.len().min(63)
+    let first = usize::from(name.first().copied().unwrap_or_default());
+    1 << ((first ^ name.len() << 3) & 63)
 }
 
 /// A string with its quotes.
@@ -31,7 +33,7 @@ pub(super) fn quoted(text: &str) -> String {
 impl Fields {
     /// Adds one whose value is JSON already.
     pub(super) fn add(&mut self, name: &str, value: &str) {
-        self.lengths |= bit_of(name.as_bytes());
+        self.bits |= bit_of(name.as_bytes());
         let member = format!("{}:{value}", quoted(name)).into_bytes();
         self.list.push(Field { name: name.into(), member, is_taken: false });
     }
@@ -42,13 +44,13 @@ impl Fields {
 
     /// Adds all of the other.
     pub(super) fn append(&mut self, mut other: Self) {
-        self.lengths |= other.lengths;
+        self.bits |= other.bits;
         self.list.append(&mut other.list);
     }
 
     /// Takes note of a name that the program's object has.
     pub(super) fn take(&mut self, name: &[u8]) {
-        if self.lengths & bit_of(name) == 0 {
+        if self.bits & bit_of(name) == 0 {
             return;
         }
         for field in self.list.iter_mut().filter(|field| field.name == name) {

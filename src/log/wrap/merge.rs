@@ -125,33 +125,33 @@ impl Merge {
         if !key.has_escapes {
             return self.see_name(key.raw, value, found);
         }
-        // Rare enough to be slow. What cannot be read is no object, as will turn out.
-        let spelt = [b"\"", key.raw, b"\""].concat();
-        let name: String = serde_json::from_slice(&spelt).unwrap_or_default();
-        self.see_name(name.as_bytes(), value, found);
+        self.see_name(&key.name(), value, found);
     }
 
     fn see_name<'a>(&mut self, name: &[u8], value: &'a [u8], found: &mut Found<'a>) {
         self.fields.take(name);
         self.attributes.take(name);
-        found.has_level |= name == self.format.level_key().as_bytes();
-        found.has_message |= name == self.format.message_key().as_bytes();
-        found.is_record |= name == b"Body" || name == b"SeverityText";
+        let format = self.format;
         match Part::of(name) {
+            None => {}
             Some(Part::Time) => found.has_time = true,
             Some(Part::Level) => {
+                found.has_level |= name == format.level_key().as_bytes();
+                found.is_record |= name == LogFormat::Otel.level_key().as_bytes();
                 found.severity = found.severity.or_else(|| words::severity(value));
             }
             Some(Part::SeverityNumber) => {
-                found.has_level |= self.format == LogFormat::Otel;
+                found.has_level |= format == LogFormat::Otel;
                 found.severity = found.severity.or_else(|| words::severity_of_number(value));
             }
-            Some(Part::Message(rank)) if value.first() == Some(&b'"') => {
-                if found.message.is_none_or(|(best, _)| rank < best) {
+            Some(Part::Message(rank)) => {
+                found.has_message |= name == format.message_key().as_bytes();
+                found.is_record |= name == LogFormat::Otel.message_key().as_bytes();
+                let is_better = found.message.is_none_or(|(best, _)| rank < best);
+                if is_better && value.first() == Some(&b'"') {
                     found.message = Some((rank, value));
                 }
             }
-            Some(Part::Message(_)) | None => {}
         }
     }
 }

@@ -20,26 +20,37 @@ pub(super) enum Part {
 
 impl Part {
     pub(super) fn of(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b"time" | b"Time" | b"ts" | b"timestamp" | b"Timestamp" | b"@timestamp" | b"@t"
-            | b"datetime" | b"asctime" | b"timeMillis" | b"instant" | b"timestampSeconds" => {
-                Self::Time
-            }
-            b"level" | b"Level" | b"lvl" | b"severity" | b"Severity" | b"levelname"
-            | b"level_name" | b"loglevel" | b"logLevel" | b"LogLevel" | b"log_level"
-            | b"log.level" | b"SeverityText" | b"severityText" | b"severity_text" | b"@l" => {
-                Self::Level
-            }
-            b"SeverityNumber" | b"severityNumber" | b"severity_number" => Self::SeverityNumber,
-            b"msg" => Self::Message(0),
-            b"message" => Self::Message(1),
-            b"Message" => Self::Message(2),
-            b"Body" => Self::Message(3),
-            b"@m" => Self::Message(4),
-            b"text" => Self::Message(5),
-            // structlog's; elsewhere it is rather a name for what happened.
-            b"event" => Self::Message(6),
-            _ => return None,
+        // By the first letter, for most names have another.
+        Some(match name.first()? {
+            b't' | b'T' => match name {
+                b"time" | b"Time" | b"ts" | b"timestamp" | b"Timestamp" | b"timeMillis"
+                | b"timestampSeconds" => Self::Time,
+                b"text" => Self::Message(5),
+                _ => return None,
+            },
+            b'l' | b'L' => match name {
+                b"level" | b"Level" | b"lvl" | b"levelname" | b"level_name" | b"loglevel"
+                | b"logLevel" | b"LogLevel" | b"log_level" | b"log.level" => Self::Level,
+                _ => return None,
+            },
+            b's' | b'S' => match name {
+                b"severity" | b"Severity" | b"SeverityText" | b"severityText"
+                | b"severity_text" => Self::Level,
+                b"SeverityNumber" | b"severityNumber" | b"severity_number" => Self::SeverityNumber,
+                _ => return None,
+            },
+            _ => match name {
+                b"msg" => Self::Message(0),
+                b"message" => Self::Message(1),
+                b"Message" => Self::Message(2),
+                b"Body" => Self::Message(3),
+                // structlog's; elsewhere it is rather a name for what happened.
+                b"event" => Self::Message(6),
+                b"datetime" | b"asctime" | b"instant" | b"@timestamp" | b"@t" => Self::Time,
+                b"@l" => Self::Level,
+                b"@m" => Self::Message(4),
+                _ => return None,
+            },
         })
     }
 }

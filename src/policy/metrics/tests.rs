@@ -178,6 +178,8 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
         ("castoff_child_virtual_memory_bytes", 9_437_184.0),
         ("castoff_child_threads", 11.0),
         ("castoff_child_open_fds", 20.0),
+        ("castoff_child_log_lines_total{stream=\"stdout\"}", 40.0),
+        ("castoff_child_log_lines_total{stream=\"stderr\"}", 2.0),
         ("castoff_log_dropped_total", 2.0),
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");
@@ -186,7 +188,7 @@ fn every_metric_of_the_contract_is_there_with_its_value() {
     assert_eq!(of_checks, 3 + 2 * (BOUNDS.len() + 3));
     assert_eq!(
         samples.len() - of_checks,
-        32 + PhaseName::ALL.len() + 5 + 64 + 1,
+        34 + PhaseName::ALL.len() + 5 + 64 + 1,
         "and nothing else"
     );
 }

@@ -5,7 +5,6 @@
 //! be on a server that does not answer. It reads bounded amounts of regular files
 //! and opens nothing else. What counts as a change is decided in `policy::reload`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -112,7 +111,7 @@ pub(crate) struct Surveyor {
 #[derive(Clone)]
 struct Order {
     /// As they were written, and absolute.
-    paths: Arc<[(PathBuf, PathBuf)]>,
+    paths: Arc<Vec<(PathBuf, PathBuf)>>,
     proc_root: PathBuf,
     hasher: RandomState,
 }
@@ -122,7 +121,7 @@ impl Surveyor {
         let absolute = |path: &PathBuf| {
             (path.clone(), std::path::absolute(path).unwrap_or_else(|_| path.clone()))
         };
-        let paths = paths.iter().map(absolute).collect();
+        let paths = Arc::new(paths.iter().map(absolute).collect());
         Self {
             order: Order { paths, proc_root, hasher: RandomState::new() },
             unwatched: None,
@@ -323,7 +322,7 @@ impl Eye<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Sight::Absent,
             Err(error) => return self.unclear(path, errno_of(&error)),
         };
-        let mut found = BTreeMap::new();
+        let mut found = Vec::new();
         if names.len() > FILES_MAX {
             self.limit(path, Limitation::TooManyFiles);
         }
@@ -338,7 +337,7 @@ impl Eye<'_> {
                 self.tell_mount(&called, &at);
             }
             match self.look_at_one(&at, &metadata) {
-                One::Print(print) => found.insert(name, print),
+                One::Print(print) => found.push((name, print)),
                 One::Gone => continue,
                 One::Unclear(errno) => return self.unclear(&called, errno),
             };
@@ -411,17 +410,16 @@ impl Eye<'_> {
 /// The names in a directory that count, in their order, up to one more than are
 /// looked at. Hidden files, those of a volume among them, and the copies that
 /// editors leave behind are none.
-fn names_in(directory: &Path) -> io::Result<BTreeSet<OsString>> {
-    let mut names = BTreeSet::new();
+fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
+    let mut names: Vec<OsString> = Vec::new();
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
         if is_hidden(&name) {
             continue;
         }
-        names.insert(name);
-        if names.len() > FILES_MAX + 1 {
-            names.pop_last();
-        }
+        let place = names.binary_search(&name).unwrap_or_else(|place| place);
+        names.insert(place, name);
+        names.truncate(FILES_MAX + 1);
     }
     Ok(names)
 }

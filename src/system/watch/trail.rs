@@ -8,7 +8,7 @@
 //! watched before it is looked at: what changes later is heard of. It runs aside,
 //! for any of these files may be on a server that does not answer.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io;
@@ -46,13 +46,30 @@ fn of_contents() -> AddWatchFlags {
 
 /// What is watched, and of what is told about it, what matters.
 #[derive(Debug, Default)]
-pub(super) struct Watched(BTreeMap<WatchDescriptor, Heed>);
+pub(super) struct Watched(Vec<(WatchDescriptor, Heed)>);
 
 #[derive(Debug)]
 enum Heed {
     All,
-    /// What is told about these names, and the thing itself.
-    Names(BTreeSet<OsString>),
+    /// What is told about these names, in their order, and the thing itself.
+    Names(Vec<OsString>),
+}
+
+impl Heed {
+    fn add(&mut self, name: &OsStr) {
+        if let Self::Names(names) = self
+            && let Err(place) = names.binary_search_by(|known| known.as_os_str().cmp(name))
+        {
+            names.insert(place, name.to_owned());
+        }
+    }
+
+    fn has(&self, event: &InotifyEvent) -> bool {
+        match (self, &event.name) {
+            (Self::Names(names), Some(name)) => names.binary_search(name).is_ok(),
+            (Self::All, _) | (_, None) => true,
+        }
+    }
 }
 
 impl Watched {
@@ -61,18 +78,19 @@ impl Watched {
         if event.mask.contains(AddWatchFlags::IN_IGNORED) {
             return false;
         }
-        match (self.0.get(&event.wd), &event.name) {
-            (Some(Heed::Names(names)), Some(name)) => names.contains(name),
-            // One that is not known is being added, or the queue has run over.
-            _ => true,
-        }
+        let of_it = self.0.iter().filter(|(descriptor, _)| *descriptor == event.wd);
+        let mut heeds = of_it.map(|(_, heed)| heed).peekable();
+        // One that is not known is being added, or the queue has run over.
+        heeds.peek().is_none() || heeds.any(|heed| heed.has(event))
     }
 
     /// Lets go of what is among `before` and not here.
     pub(super) fn release_others(&self, inotify: &Inotify, before: &Self) {
-        for descriptor in before.0.keys().filter(|descriptor| !self.0.contains_key(descriptor)) {
-            // What does not exist any more the kernel has let go of by itself.
-            let _ = inotify.rm_watch(*descriptor);
+        for (old, _) in &before.0 {
+            if !self.0.iter().any(|(descriptor, _)| descriptor == old) {
+                // What does not exist any more the kernel has let go of by itself.
+                let _ = inotify.rm_watch(*old);
+            }
         }
     }
 }
@@ -99,21 +117,31 @@ pub(super) enum Goal {
 pub(super) struct Tracker<'a> {
     /// `None`: nothing can be watched.
     inotify: Option<&'a Inotify>,
-    watched: Watched,
-    /// The directories so far.
-    directories: HashMap<PathBuf, Option<WatchDescriptor>>,
+    directories: Vec<Directory>,
+    files: Vec<WatchDescriptor>,
     /// Why not all is watched; of several reasons the last.
     gap: Option<Unwatched>,
 }
 
+/// One of a trail.
+struct Directory {
+    path: PathBuf,
+    /// `None`: it is not watched.
+    descriptor: Option<WatchDescriptor>,
+    heed: Heed,
+}
+
 impl<'a> Tracker<'a> {
     pub(super) fn new(inotify: Option<&'a Inotify>) -> Self {
-        Self { inotify, watched: Watched::default(), directories: HashMap::new(), gap: None }
+        Self { inotify, directories: Vec::new(), files: Vec::new(), gap: None }
     }
 
     /// What is watched by now.
     pub(super) fn into_watched(self) -> Watched {
-        self.watched
+        let directories = self.directories.into_iter();
+        let directories =
+            directories.filter_map(|directory| Some((directory.descriptor?, directory.heed)));
+        Watched(directories.chain(self.files.into_iter().map(|file| (file, Heed::All))).collect())
     }
 
     /// Whether something was not watched since this was asked last, and why.
@@ -131,7 +159,7 @@ impl<'a> Tracker<'a> {
                 at.pop();
                 continue;
             }
-            self.watch_name(&at, &name);
+            self.watch_directory(&at, |heed| heed.add(&name));
             let next = at.join(&name);
             let metadata = match fs::symlink_metadata(&next) {
                 Ok(metadata) => metadata,
@@ -168,38 +196,29 @@ impl<'a> Tracker<'a> {
 
     /// Heeds every name of a directory, which is no link.
     pub(super) fn watch_all(&mut self, directory: &Path) {
-        if let Some(descriptor) = self.watch_directory(directory) {
-            self.watched.0.insert(descriptor, Heed::All);
-        }
+        self.watch_directory(directory, |heed| *heed = Heed::All);
     }
 
     /// Heeds what is written to a file, which is no link.
     pub(super) fn watch_file(&mut self, path: &Path) {
-        if let Some(descriptor) = self.watch(path, of_contents()) {
-            self.watched.0.insert(descriptor, Heed::All);
-        }
+        let descriptor = self.watch(path, of_contents());
+        self.files.extend(descriptor);
     }
 
-    fn watch_name(&mut self, directory: &Path, name: &OsStr) {
-        let Some(descriptor) = self.watch_directory(directory) else { return };
-        let heed = self.watched.0.entry(descriptor).or_insert(Heed::Names(BTreeSet::new()));
-        if let Heed::Names(names) = heed {
-            names.insert(name.to_owned());
+    fn watch_directory(&mut self, path: &Path, heed: impl FnOnce(&mut Heed)) {
+        if let Some(known) = self.directories.iter_mut().find(|known| known.path == path) {
+            return heed(&mut known.heed);
         }
-    }
-
-    fn watch_directory(&mut self, directory: &Path) -> Option<WatchDescriptor> {
-        if let Some(known) = self.directories.get(directory) {
-            return *known;
-        }
-        let descriptor = self.watch(directory, of_names());
-        self.directories.insert(directory.to_owned(), descriptor);
-        descriptor
+        let descriptor = self.watch(path, of_names());
+        let mut new =
+            Directory { path: path.to_owned(), descriptor, heed: Heed::Names(Vec::new()) };
+        heed(&mut new.heed);
+        self.directories.push(new);
     }
 
     fn watch(&mut self, path: &Path, mask: AddWatchFlags) -> Option<WatchDescriptor> {
         let inotify = self.inotify?;
-        if self.watched.0.len() >= WATCHES_MAX {
+        if self.directories.len() + self.files.len() >= WATCHES_MAX {
             self.gap = Some(Unwatched::TooMany);
             return None;
         }

@@ -39,23 +39,28 @@ struct Screen {
     is_over: AtomicBool,
 }
 
+/// A terminal: the end of its keyboard and screen, and the other one.
+#[track_caller]
+pub(crate) fn ends() -> (File, OwnedFd) {
+    // Close-on-exec from the start: in the hands of another test's child
+    // this end would keep the terminal from ever hanging up.
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = posix_openpt(flags).expect("a terminal");
+    grantpt(&master).and_then(|()| unlockpt(&master)).expect("its other end");
+    let path = ptsname_r(&master).expect("its name");
+    let other_end = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path);
+    (OwnedFd::from(master).into(), other_end.expect("its other end").into())
+}
+
 impl Terminal {
     #[track_caller]
     pub(crate) fn new() -> Self {
-        // Close-on-exec from the start: in the hands of another test's child
-        // this end would keep the terminal from ever hanging up.
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let master = posix_openpt(flags).expect("a terminal");
-        grantpt(&master).and_then(|()| unlockpt(&master)).expect("its other end");
-        let path = ptsname_r(&master).expect("its name");
-        let other_end =
-            File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path);
-        let keyboard = File::from(OwnedFd::from(master));
+        let (keyboard, other_end) = ends();
         let screen = Arc::new(Screen::default());
         let (shown, source) = (screen.clone(), keyboard.try_clone().expect("a descriptor"));
         Self {
             keyboard,
-            other_end: other_end.expect("its other end").into(),
+            other_end,
             screen,
             reader: Some(std::thread::spawn(move || shown.fill(source))),
         }

@@ -126,7 +126,7 @@ fn watches(surveyor: &Surveyor) -> usize {
 #[track_caller]
 fn names(sight: &Sight) -> Vec<&str> {
     let Sight::Directory(entries) = sight else { panic!("{sight:?}") };
-    entries.keys().map(|name| name.to_str().expect("text")).collect()
+    entries.iter().map(|(name, _)| name.to_str().expect("text")).collect()
 }
 
 #[tokio::test]
