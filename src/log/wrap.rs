@@ -242,6 +242,11 @@ impl Wrapper {
         self.lines
     }
 
+    /// Whether there was a part of a line, and not its end.
+    pub(crate) fn is_amid_line(&self) -> bool {
+        !self.carry.is_empty() || self.split.is_some()
+    }
+
     /// From the input alone, without a copy. Returns how many bytes it took.
     fn take(&mut self, input: &[u8], out: &mut Vec<u8>, out_max: usize) -> usize {
         if let Some(end) = memchr(b'\n', input) {

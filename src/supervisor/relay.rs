@@ -193,7 +193,9 @@ struct Conduit {
     style: LogStyle,
     stream: Stream,
     way: Way,
+    /// The oldest comes first.
     channels: VecDeque<Channel>,
+    turn: usize,
     /// Whole lines under way; those before `written` have gone out.
     out: Vec<u8>,
     written: usize,
@@ -212,6 +214,7 @@ impl Conduit {
             stream,
             way,
             channels: VecDeque::new(),
+            turn: 0,
             out: Vec::new(),
             written: 0,
             is_full: false,
@@ -227,16 +230,18 @@ impl Conduit {
         // castoff, so the pipe is closed on this side.
         if !self.is_broken {
             if self.channels.len() >= CHANNELS_MAX {
-                self.channels.pop_front();
+                self.give_up_oldest();
             }
             for channel in &mut self.channels {
                 channel.is_the_childs = false;
+                channel.overdue = channel.input.len() - channel.taken + CAPACITY;
             }
             self.channels.push_back(Channel {
                 inlet,
                 is_the_childs: true,
                 input: Vec::new(),
                 taken: 0,
+                overdue: 0,
                 wrapper: Wrapper::new(&self.style, self.stream),
                 has_ended: false,
             });
@@ -263,20 +268,39 @@ impl Conduit {
         if !self.flush() {
             return;
         }
-        // Each in its turn, if there are several.
-        if self.channels.len() > 1 {
-            self.channels.rotate_left(1);
-        }
-        for channel in &mut self.channels {
-            let before = channel.wrapper.lines();
-            let has_given = channel.give(&mut self.out, self.is_finishing, &mut last_words);
-            count.set(count.get() + channel.wrapper.lines().saturating_sub(before));
-            if has_given {
-                break;
-            }
-        }
+        self.take_batch(count, &mut last_words);
         self.channels.retain(|channel| !channel.is_over());
         self.flush();
+    }
+
+    /// A batch of lines. What was written before a child was started goes before
+    /// what that child says; beyond that each pipe has its turn.
+    fn take_batch(&mut self, count: &Cell<u64>, last_words: &mut Option<&mut LastWords>) {
+        let all = self.channels.len();
+        self.turn = self.turn.wrapping_add(1);
+        let turn = self.turn;
+        let overdue = (0..all).map(|index| (index, true));
+        let turns = (0..all).map(|offset| (turn.wrapping_add(offset) % all, false));
+        for (index, is_overdue) in overdue.chain(turns) {
+            let Some(channel) = self.channels.get_mut(index) else { continue };
+            if is_overdue && channel.overdue == 0 {
+                continue;
+            }
+            let before = channel.wrapper.lines();
+            let has_given = channel.give(&mut self.out, self.is_finishing, last_words);
+            count.set(count.get() + channel.wrapper.lines().saturating_sub(before));
+            if has_given {
+                return;
+            }
+        }
+    }
+
+    /// What nobody has read of a child before the last ones is lost, and counted.
+    fn give_up_oldest(&mut self) {
+        let lines = self.channels.pop_front().map_or(0, Channel::lines_left);
+        if lines > 0 {
+            log::child_lines_lost(lines);
+        }
     }
 
     /// Writes what is under way; whether nothing is left of it.
@@ -341,6 +365,8 @@ struct Channel {
     is_the_childs: bool,
     input: Vec<u8>,
     taken: usize,
+    /// So many bytes, at most, were written before the next child was started.
+    overdue: usize,
     wrapper: Wrapper,
     has_ended: bool,
 }
@@ -355,11 +381,14 @@ impl Channel {
         last_words: &mut Option<&mut LastWords>,
     ) -> bool {
         if !self.has_input() && !self.read(is_last, last_words) {
+            self.overdue = 0;
             return false;
         }
         let now = SystemTime::now();
         if let Some(rest) = self.input.get(self.taken..) {
-            self.taken += self.wrapper.wrap(rest, now, out, BATCH);
+            let taken = self.wrapper.wrap(rest, now, out, BATCH);
+            self.taken += taken;
+            self.overdue = self.overdue.saturating_sub(taken);
         }
         if self.is_over() {
             self.wrapper.finish(now, out);
@@ -398,6 +427,15 @@ impl Channel {
             self.inlet.read_now(&mut self.input);
             last_words.saw(self.input.get(known..).unwrap_or_default());
         }
+    }
+
+    /// Lines in it that were not put out, an unfinished one included.
+    fn lines_left(mut self) -> u64 {
+        self.inlet.read_now(&mut self.input);
+        let left = self.input.get(self.taken..).unwrap_or_default();
+        let ends = left.iter().filter(|byte| **byte == b'\n').count();
+        let is_unfinished = left.last().map_or(self.wrapper.is_amid_line(), |last| *last != b'\n');
+        (ends + usize::from(is_unfinished)) as u64
     }
 
     fn has_input(&self) -> bool {

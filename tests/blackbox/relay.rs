@@ -282,6 +282,57 @@ in_both_places! {
         assert_eq!(messages(&castoff.stdout().all()), ["begun", "begun"]);
     }
 
+    fn of_many_children_that_nobody_has_read_the_last_are_read_in_order_and_the_others_counted(place) {
+        let (mut reader, writer) = unread();
+        fcntl(&reader, FcntlArg::F_SETPIPE_SZ(4096)).expect("a pipe");
+        let scratch = Scratch::new();
+        scratch.file("mark", "0");
+        let script = "n=$(($(cat $MARK)+1)); echo $n > $MARK; printf '%d %08000d\\n' $n 0; \
+                      [ $n -lt 40 ] || exec sleep 600";
+        let mut castoff = wrapping(place)
+            .env("CASTOFF_RESTART", "always")
+            .env("CASTOFF_RESTART_MIN", "1ms")
+            .env("CASTOFF_RESTART_MAX", "1ms")
+            .env("MARK", scratch.path("mark"))
+            .script(script)
+            .with(|command| {
+                command.stdout(writer);
+            })
+            .start();
+        let dropped = wait_until("the last one is started", || {
+            let page = castoff.get("/metrics").body;
+            let figure = |name: &str| {
+                let line = page.lines().find_map(|line| line.strip_prefix(name));
+                line.and_then(|figure| figure.trim().parse::<u32>().ok())
+            };
+            (figure("castoff_child_restarts_total ")? == 39).then_some(())?;
+            figure("castoff_log_dropped_total ")
+        });
+        assert!(dropped > 20, "{dropped}");
+        let mut text = String::new();
+        let reading = std::thread::spawn(move || {
+            reader.read_to_string(&mut text).expect("text");
+            text
+        });
+        wait_until("the last one has written", || {
+            let page = castoff.get("/metrics").body;
+            let line = format!("castoff_child_log_lines_total{{stream=\"stdout\"}} {}\n", 40 - dropped);
+            page.contains(&line).then_some(())
+        });
+        castoff.signal(libc::SIGTERM);
+        assert_eq!(castoff.code(), 143);
+        let text = reading.join().expect("no panic");
+        let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        let numbers = messages(&lines);
+        let numbers: Vec<u32> = numbers
+            .iter()
+            .map(|text| text.split(' ').next().and_then(|word| word.parse().ok()).expect(text))
+            .collect();
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        assert_eq!(numbers.len(), 40 - dropped as usize, "{numbers:?}");
+        assert_eq!(numbers.last(), Some(&40));
+    }
+
     fn a_stream_that_castoff_was_started_without_is_none_of_the_childs(place) {
         let script = "[ -e /proc/self/fd/1 ] && echo open >&2 || echo closed >&2";
         let castoff = wrapping(place).script(script).last(|| {
