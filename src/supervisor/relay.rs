@@ -417,15 +417,16 @@ impl Supervisor {
         let mut written = self.relay.written();
         while !self.relay.is_done() {
             let flush = *self.flush.get_or_insert_with(|| self.lifecycle.flush(Instant::now()));
+            // Asked first: a stranger who writes on into a pipe, or a panic that comes
+            // again, leaves no turn to the timer.
+            if Instant::now() >= flush.due_at() {
+                break;
+            }
             tokio::select! {
                 biased;
-                () = self.signals.next(&mut self.batch) => {
-                    if self.is_asked_again() {
-                        break;
-                    }
-                }
+                () = self.signals.next(&mut self.batch) => self.end_flush_if_asked(),
                 stream = self.relay.ready() => self.relay.work(stream, &mut self.witness.last_words),
-                () = tokio::time::sleep_until(flush.due_at().into()) => break,
+                () = tokio::time::sleep_until(flush.due_at().into()) => {}
             }
             if self.relay.written() != written {
                 written = self.relay.written();
@@ -445,11 +446,22 @@ impl Supervisor {
             let is_on = self.relay.conduits().next().is_some();
             let flush = self.flush.or_else(|| is_on.then(|| self.lifecycle.flush(Instant::now())));
             self.flush = flush;
-            let Some(flush) = flush else { return };
+            let Some(flush) = flush.filter(|flush| Instant::now() < flush.due_at()) else { return };
             tokio::select! {
+                biased;
+                () = self.signals.next(&mut self.batch) => self.end_flush_if_asked(),
                 () = log::room() => self.progressed(),
-                () = tokio::time::sleep_until(flush.due_at().into()) => return,
+                () = tokio::time::sleep_until(flush.due_at().into()) => {}
             }
+        }
+    }
+
+    /// Another stop signal has come: whoever asked has no more time for readers.
+    fn end_flush_if_asked(&mut self) {
+        if self.is_asked_again()
+            && let Some(flush) = &mut self.flush
+        {
+            flush.end(Instant::now());
         }
     }
 

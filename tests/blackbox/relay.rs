@@ -199,6 +199,27 @@ in_both_places! {
         assert!(messages(&lines).into_iter().eq(expected));
     }
 
+    fn a_stop_signal_ends_the_wait_for_a_reader_of_either_stream(place) {
+        for stream in [1, 2] {
+            let (_unread, writer) = unread();
+            let (stdout, stderr) =
+                if stream == 1 { (writer, Stdio::null()) } else { (Stdio::null(), writer) };
+            let mut castoff = wrapping(place)
+                .env("CASTOFF_GRACE_PERIOD", "600s")
+                .env("CASTOFF_KILL_RESERVE", "300s")
+                .script(&format!("trap '' TERM; yes | head -c 60000 >&{stream}"))
+                .with(|command| {
+                    command.stdout(stdout).stderr(stderr);
+                })
+                .start();
+            let ended = wait_until("it has been asked often enough", || {
+                castoff.signal(libc::SIGTERM);
+                castoff.ended_within(Duration::from_millis(100))
+            });
+            assert_eq!(ended, Ended::Code(0));
+        }
+    }
+
     fn a_reader_that_has_gone_ends_the_child_as_without_castoff(place) {
         let (reader, writer) = unread();
         let mut castoff = wrapping(place).script("exec yes").with(|command| {
