@@ -193,14 +193,15 @@ struct Conduit {
     style: LogStyle,
     stream: Stream,
     way: Way,
+    /// The oldest first.
     channels: VecDeque<Channel>,
+    /// Whose turn it is.
+    turn: usize,
     /// Whole lines under way; those before `written` have gone out.
     out: Vec<u8>,
     written: usize,
     /// The last write found no room.
     is_full: bool,
-    /// Nobody reads what castoff writes, and nobody ever will.
-    is_broken: bool,
     is_finishing: bool,
     total: u64,
 }
@@ -212,10 +213,10 @@ impl Conduit {
             stream,
             way,
             channels: VecDeque::new(),
+            turn: 0,
             out: Vec::new(),
             written: 0,
             is_full: false,
-            is_broken: false,
             is_finishing: false,
             total: 0,
         }
@@ -223,24 +224,27 @@ impl Conduit {
 
     fn open(&mut self, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
         let (inlet, end) = inlet::pipe(owner)?;
-        // Without a reader the new child meets what it would have met without
-        // castoff, so the pipe is closed on this side.
-        if !self.is_broken {
-            if self.channels.len() >= CHANNELS_MAX {
-                self.channels.pop_front();
-            }
-            for channel in &mut self.channels {
-                channel.is_the_childs = false;
-            }
-            self.channels.push_back(Channel {
-                inlet,
-                is_the_childs: true,
-                input: Vec::new(),
-                taken: 0,
-                wrapper: Wrapper::new(&self.style, self.stream),
-                has_ended: false,
-            });
+        for channel in &mut self.channels {
+            channel.is_the_childs = false;
+            // What comes before the new child's first line is written before it.
+            channel.fetch();
         }
+        if self.channels.len() >= CHANNELS_MAX
+            && let Some(oldest) = self.channels.pop_front()
+        {
+            let lost = oldest.unwritten();
+            if lost > 0 {
+                events::child_output_lost(self.stream, lost);
+            }
+        }
+        self.channels.push_back(Channel {
+            inlet,
+            is_the_childs: true,
+            input: Vec::new(),
+            taken: 0,
+            wrapper: Wrapper::new(&self.style, self.stream),
+            has_ended: false,
+        });
         Ok(end)
     }
 
@@ -263,15 +267,16 @@ impl Conduit {
         if !self.flush() {
             return;
         }
-        // Each in its turn, if there are several.
-        if self.channels.len() > 1 {
-            self.channels.rotate_left(1);
-        }
-        for channel in &mut self.channels {
+        // What was read is older than what was not; of that each pipe has its turn.
+        let pipes = self.channels.len();
+        let first = self.channels.iter().position(Channel::has_input).unwrap_or(self.turn);
+        for at in (0..pipes).map(|nth| (first + nth) % pipes) {
+            let Some(channel) = self.channels.get_mut(at) else { break };
             let before = channel.wrapper.lines();
             let has_given = channel.give(&mut self.out, self.is_finishing, &mut last_words);
             count.set(count.get() + channel.wrapper.lines().saturating_sub(before));
             if has_given {
+                self.turn = at + 1;
                 break;
             }
         }
@@ -316,9 +321,9 @@ impl Conduit {
         self.written = 0;
         self.is_full = false;
         if outlet::is_reader_gone(error) {
-            // The child's next write tells it so.
+            // The child's next write tells it so. Another child may have more luck: a
+            // FIFO's reader can come back.
             self.channels.clear();
-            self.is_broken = true;
         }
         true
     }
@@ -329,8 +334,8 @@ impl Conduit {
 
     /// Bytes of the child's that castoff has taken and not written.
     fn unwritten(&self) -> usize {
-        let input = self.channels.iter().map(|channel| channel.input.len() - channel.taken);
-        input.sum::<usize>() + self.out.len().saturating_sub(self.written)
+        self.channels.iter().map(Channel::unwritten).sum::<usize>()
+            + self.out.len().saturating_sub(self.written)
     }
 }
 
@@ -388,16 +393,28 @@ impl Channel {
         true
     }
 
-    /// Reads what is there now, whether there is room for it or not: a pipe full
-    /// on top of what was read before.
+    /// Reads what is there now and takes note of it, if it is the child's.
     fn hear(&mut self, last_words: &mut LastWords) {
+        if self.is_the_childs {
+            last_words.saw(self.fetch());
+        }
+    }
+
+    /// Reads what is there now, whether there is room for it or not: a pipe full
+    /// on top of what was read before. Returns that.
+    fn fetch(&mut self) -> &[u8] {
         self.input.drain(..self.taken);
         self.taken = 0;
         let known = self.input.len();
-        if known <= CAPACITY && self.is_the_childs {
+        if known <= CAPACITY {
             self.inlet.read_now(&mut self.input);
-            last_words.saw(self.input.get(known..).unwrap_or_default());
         }
+        self.input.get(known..).unwrap_or_default()
+    }
+
+    /// Bytes that were read and not wrapped.
+    fn unwritten(&self) -> usize {
+        self.input.len().saturating_sub(self.taken)
     }
 
     fn has_input(&self) -> bool {
@@ -417,15 +434,16 @@ impl Supervisor {
         let mut written = self.relay.written();
         while !self.relay.is_done() {
             let flush = *self.flush.get_or_insert_with(|| self.lifecycle.flush(Instant::now()));
+            // Asked first: a stranger who writes on into a pipe, or a panic that comes
+            // again, leaves no turn to the timer.
+            if Instant::now() >= flush.due_at() {
+                break;
+            }
             tokio::select! {
                 biased;
-                () = self.signals.next(&mut self.batch) => {
-                    if self.is_asked_again() {
-                        break;
-                    }
-                }
+                () = self.signals.next(&mut self.batch) => self.end_flush_if_asked(),
                 stream = self.relay.ready() => self.relay.work(stream, &mut self.witness.last_words),
-                () = tokio::time::sleep_until(flush.due_at().into()) => break,
+                () = tokio::time::sleep_until(flush.due_at().into()) => {}
             }
             if self.relay.written() != written {
                 written = self.relay.written();
@@ -445,11 +463,22 @@ impl Supervisor {
             let is_on = self.relay.conduits().next().is_some();
             let flush = self.flush.or_else(|| is_on.then(|| self.lifecycle.flush(Instant::now())));
             self.flush = flush;
-            let Some(flush) = flush else { return };
+            let Some(flush) = flush.filter(|flush| Instant::now() < flush.due_at()) else { return };
             tokio::select! {
+                biased;
+                () = self.signals.next(&mut self.batch) => self.end_flush_if_asked(),
                 () = log::room() => self.progressed(),
-                () = tokio::time::sleep_until(flush.due_at().into()) => return,
+                () = tokio::time::sleep_until(flush.due_at().into()) => {}
             }
+        }
+    }
+
+    /// Another stop signal has come: whoever asked has no more time for readers.
+    fn end_flush_if_asked(&mut self) {
+        if self.is_asked_again()
+            && let Some(flush) = &mut self.flush
+        {
+            flush.end(Instant::now());
         }
     }
 
