@@ -15,7 +15,8 @@
 //!   members byte for byte and in order; castoff's come before them. *Where both
 //!   have a name, the program's stays and castoff's is left out.* Names count at
 //!   the top level only, and as they read, not as they are spelt.
-//!   - The time is left out when the program has one under any usual name.
+//!   - The time is left out when the program has one under any usual name; in the
+//!     format `ecs` only when it has an `@timestamp`, which is asked for there.
 //!   - The level is added under the format's name unless the program has that very
 //!     name. It is the program's when it has one under another usual name whose
 //!     value is understood: a word such as `warning`, `CRIT` or `panic` in any
@@ -24,8 +25,9 @@
 //!   - The message is copied under the format's name, unless the program has that
 //!     name, from the first of `msg`, `message`, `Message`, `Body`, `@m`, `text`
 //!     and `event` that is a string. Otherwise there is none.
-//!   - The format `otel` puts the program's members into `Attributes`, unless the
-//!     object has a `Body` or a `SeverityText` and so is such a record itself.
+//!   - The format `otel` puts the program's members into `Attributes`, its time
+//!     among them, unless the object has a `Body` or a `SeverityText` and so is
+//!     such a record itself.
 //!   - What readers of JSON may refuse is text: halves of surrogate pairs, numbers
 //!     of 200 bytes or with an exponent of three digits, more than 126 levels. So is an object that would be too long
 //!     for a line, and every object in the format `text`.

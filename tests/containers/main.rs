@@ -24,6 +24,7 @@ mod hardened; // read-only, no user, no capability; the endpoints from outside
 mod identity; // the users of an image, and runtimes that allow less than all
 mod image; // FROM scratch and Dockerfile.example: starts, codes, the log
 mod limits; // what --memory, --cpus and the like become in the child
+mod logs; // conmon's file of wrapped lines
 mod shared_pids; // somebody else is PID 1
 mod stop; // podman stop
 mod terminal; // podman run -it

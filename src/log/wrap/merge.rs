@@ -29,6 +29,8 @@ pub(super) struct Merge {
 #[derive(Default)]
 struct Found<'a> {
     has_time: bool,
+    /// It has the very member in which the format has the time.
+    has_format_time: bool,
     /// It has the very member in which the format has the level.
     has_level: bool,
     /// The first level that is understood.
@@ -93,10 +95,16 @@ impl Merge {
         let Some(inside) = inside else { return false };
 
         out.push(b'{');
-        if !found.has_time {
+        let is_apart = self.format == LogFormat::Otel && !found.is_record;
+        let has_time = match self.format {
+            // Its readers ask for this very member, and find no other.
+            LogFormat::Ecs => found.has_format_time,
+            LogFormat::Otel => found.has_time && !is_apart,
+            LogFormat::Json | LogFormat::Text | LogFormat::Gcp => found.has_time,
+        };
+        if !has_time {
             out.extend_from_slice(time);
         }
-        let is_apart = self.format == LogFormat::Otel && !found.is_record;
         if is_apart || !found.has_level {
             let severity = found.severity.unwrap_or(self.severity);
             out.extend_from_slice(self.levels.get(severity as usize).map_or(b"", Vec::as_slice));
@@ -134,7 +142,10 @@ impl Merge {
         let format = self.format;
         match Part::of(name) {
             None => {}
-            Some(Part::Time) => found.has_time = true,
+            Some(Part::Time) => {
+                found.has_time = true;
+                found.has_format_time |= name == format.time_key().as_bytes();
+            }
             Some(Part::Level) => {
                 found.has_level |= name == format.level_key().as_bytes();
                 found.is_record |= name == LogFormat::Otel.level_key().as_bytes();

@@ -169,6 +169,17 @@ fn a_common_field_is_left_out_where_the_program_has_its_name() {
 }
 
 #[test]
+fn in_ecs_a_time_of_another_name_is_not_the_one_that_is_asked_for() {
+    let cases = [
+        (r#"{"time":1,"log.level":"x"}"#, r#"{TIME "time":1,"log.level":"x"}"#),
+        (r#"{"@timestamp":1,"log.level":"x"}"#, r#"{"@timestamp":1,"log.level":"x"}"#),
+    ];
+    for (input, expected) in cases {
+        assert_eq!(merged(LogFormat::Ecs, input), expected);
+    }
+}
+
+#[test]
 fn levels_of_other_formats_become_the_words_of_this() {
     let cases = [
         (LogFormat::Gcp, r#"{"level":50}"#, r#"{TIME "severity":"ERROR","level":50}"#),
@@ -199,7 +210,7 @@ fn in_otel_members_are_attributes_unless_it_is_a_record() {
         ),
         (
             r#"{"log.iostream":"x","ts":1}"#,
-            r#"{"SeverityText":"INFO","SeverityNumber":9,"Attributes":{"log.iostream":"x","ts":1}}"#,
+            r#"{TIME "SeverityText":"INFO","SeverityNumber":9,"Attributes":{"log.iostream":"x","ts":1}}"#,
         ),
         (
             r#"{}"#,
