@@ -235,9 +235,10 @@ impl Supervisor {
                 Wake::Said(said) => self.take_said(said),
                 Wake::Memory => self.look_at_oom(),
                 Wake::Relay(stream) => {
-                    self.relay.work(stream, &mut self.witness.last_words);
                     // Output without a pause must not keep the others waiting.
-                    tokio::task::yield_now().await;
+                    if self.relay.work(stream, &mut self.witness.last_words) {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Wake::Room => drop(log::catch_up()),
                 Wake::Check(Heard::Answer(nth, result)) => self.check_ended(nth, result),
