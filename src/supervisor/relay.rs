@@ -24,7 +24,12 @@ use crate::system::inlet::{self, CAPACITY, Inlet};
 use crate::system::outlet::{self, Outlet};
 
 /// How much is written at a time, at the least: so much is worth a system call.
-const BATCH: usize = 64 * 1024;
+/// With the line that may go beyond it, it has room in an empty pipe.
+const BATCH: usize = CAPACITY - 16 * 1024;
+
+/// How much is written before the rest of the loop has its turn, at the least. A
+/// turn takes four system calls, which is more than a line of its own needs.
+const BYTES_A_TURN: usize = 64 * 1024;
 
 /// How many pipes of a stream may be open: that of the child, and those of
 /// children before it that somebody else still holds. Of more the oldest goes.
@@ -43,6 +48,8 @@ pub(crate) struct Relay {
     stdout: Option<Conduit>,
     stderr: Option<Conduit>,
     counts: Rc<LineCounts>,
+    /// Bytes of lines since the others had a turn.
+    turn: usize,
 }
 
 /// What the child is started with, in place of castoff's own.
@@ -65,7 +72,7 @@ impl ChildsEnds {
 impl Relay {
     /// Nothing is relayed: the child has castoff's own descriptors.
     pub(crate) fn none() -> Self {
-        Self { stdout: None, stderr: None, counts: Rc::default() }
+        Self { stdout: None, stderr: None, counts: Rc::default(), turn: 0 }
     }
 
     /// Relays to castoff's standard output and error.
@@ -81,6 +88,7 @@ impl Relay {
                 conduit(Stream::Stdout, way)
             }),
             counts,
+            turn: 0,
         };
         log::keep_lines(relay.stderr.is_some());
         relay
@@ -111,15 +119,19 @@ impl Relay {
         }
     }
 
-    /// Does it, at most a batch.
-    pub(super) fn work(&mut self, stream: Stream, last_words: &mut LastWords) {
+    /// Does it, at most a batch. Returns whether it is somebody else's turn.
+    pub(super) fn work(&mut self, stream: Stream, last_words: &mut LastWords) -> bool {
         let (conduit, count, heard) = match stream {
             Stream::Stdout => (&mut self.stdout, &self.counts.stdout, None),
             Stream::Stderr => (&mut self.stderr, &self.counts.stderr, Some(last_words)),
         };
-        if let Some(conduit) = conduit {
-            conduit.work(count, heard);
+        let Some(conduit) = conduit else { return false };
+        self.turn += conduit.work(count, heard);
+        let is_over = self.turn >= BYTES_A_TURN;
+        if is_over {
+            self.turn = 0;
         }
+        is_over
     }
 
     /// Takes from the child's standard error what is there at this moment: it has
@@ -263,9 +275,11 @@ impl Conduit {
         .await;
     }
 
-    fn work(&mut self, count: &Cell<u64>, mut last_words: Option<&mut LastWords>) {
+    /// Returns how many bytes of lines there were; one that has no room and could
+    /// be asked again at once has had its turn.
+    fn work(&mut self, count: &Cell<u64>, mut last_words: Option<&mut LastWords>) -> usize {
         if !self.flush() {
-            return;
+            return BYTES_A_TURN;
         }
         // What was read is older than what was not; of that each pipe has its turn.
         let pipes = self.channels.len();
@@ -281,7 +295,9 @@ impl Conduit {
             }
         }
         self.channels.retain(|channel| !channel.is_over());
+        let bytes = self.out.len();
         self.flush();
+        bytes
     }
 
     /// Writes what is under way; whether nothing is left of it.
@@ -442,7 +458,9 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 () = self.signals.next(&mut self.batch) => self.end_flush_if_asked(),
-                stream = self.relay.ready() => self.relay.work(stream, &mut self.witness.last_words),
+                stream = self.relay.ready() => {
+                    self.relay.work(stream, &mut self.witness.last_words);
+                }
                 () = tokio::time::sleep_until(flush.due_at().into()) => {}
             }
             if self.relay.written() != written {
