@@ -25,9 +25,11 @@ use std::collections::VecDeque;
 use std::fmt::Display;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
+use tokio::time::{Sleep, sleep_until};
 
 pub(crate) use checks::Checks;
 use checks::Heard;
@@ -131,6 +133,8 @@ pub(crate) struct Supervisor {
     /// What is still to be done: it outlives a panic in what was done first.
     actions: VecDeque<Action>,
     has_begun: bool,
+    /// Goes off at the next deadline.
+    alarm: Option<Pin<Box<Sleep>>>,
     exit_code: Option<u8>,
     /// How long its end waits for whoever reads the child's lines, once it does.
     flush: Option<Flush>,
@@ -200,6 +204,7 @@ impl Supervisor {
             status,
             actions: VecDeque::new(),
             has_begun: false,
+            alarm: None,
             exit_code: None,
             flush: None,
         }
@@ -235,9 +240,10 @@ impl Supervisor {
                 Wake::Said(said) => self.take_said(said),
                 Wake::Memory => self.look_at_oom(),
                 Wake::Relay(stream) => {
-                    self.relay.work(stream, &mut self.witness.last_words);
                     // Output without a pause must not keep the others waiting.
-                    tokio::task::yield_now().await;
+                    if self.relay.work(stream, &mut self.witness.last_words) {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Wake::Room => drop(log::catch_up()),
                 Wake::Check(Heard::Answer(nth, result)) => self.check_ended(nth, result),
@@ -296,12 +302,7 @@ impl Supervisor {
         ];
         let deadline = deadlines.into_iter().flatten().min();
         let has_work = self.must_reap || self.must_announce;
-        let elapsed = async {
-            match deadline {
-                Some(until) => tokio::time::sleep_until(until.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let elapsed = alarm(&mut self.alarm, deadline);
         tokio::select! {
             biased;
             () = self.signals.next(&mut self.batch) => Wake::Signals,
@@ -548,6 +549,21 @@ impl Supervisor {
 /// A field of the log holds no second line, such as a hint.
 fn one_line(error: &dyn Display) -> String {
     error.to_string().replace('\n', "; ")
+}
+
+/// Waits until the deadline. The same timer serves turn after turn: a new one wakes
+/// the runtime, which is two system calls.
+async fn alarm(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Option<Instant>) {
+    let Some(until) = deadline.map(tokio::time::Instant::from) else {
+        // It would go off for nothing.
+        *timer = None;
+        return std::future::pending().await;
+    };
+    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+    if timer.deadline() != until {
+        timer.as_mut().reset(until);
+    }
+    timer.await;
 }
 
 fn log_change(change: &PhaseChange) {

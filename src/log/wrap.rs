@@ -56,6 +56,7 @@ use memchr::memchr;
 use self::escape::Escape;
 use self::fields::{Fields, quoted};
 use self::merge::Merge;
+use super::value::Value;
 use crate::policy::log_style::{LogFormat, LogStyle, Stream};
 
 /// The longest line of output, its newline included: one below the 16 KiB at
@@ -132,7 +133,8 @@ impl Wrapper {
         let format = style.format;
         let mut left = COMMON_MAX;
         let common = style.common().filter(|(name, value)| {
-            let bytes = quoted(name).len() + quoted(value).len() + 2; // colon and comma, or space
+            // With colon and comma, or space and equals sign.
+            let bytes = quoted(name).len() + quoted(value).len().max(bare(value).len()) + 2;
             let has_room = bytes <= left;
             left -= if has_room { bytes } else { 0 };
             has_room
@@ -240,11 +242,6 @@ impl Wrapper {
     /// Lines of the program so far; the pieces of one count once, with the last.
     pub(crate) fn lines(&self) -> u64 {
         self.lines
-    }
-
-    /// Whether there was a part of a line, and not its end.
-    pub(crate) fn is_amid_line(&self) -> bool {
-        !self.carry.is_empty() || self.split.is_some()
     }
 
     /// From the input alone, without a copy. Returns how many bytes it took.
@@ -426,10 +423,9 @@ fn is_like_object(line: &[u8]) -> bool {
     line.first() == Some(&b'{') && line.last() == Some(&b'}')
 }
 
-/// The value of a field on a line for people: with quotes where it needs them.
+/// The value of a field on a line for people, as castoff's own lines have it.
 fn bare(value: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"=\\".contains(&byte);
-    if !value.is_empty() && value.bytes().all(is_plain) { value.to_owned() } else { quoted(value) }
+    Value { value: &value, limit: usize::MAX }.to_string()
 }
 
 #[cfg(test)]

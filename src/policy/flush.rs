@@ -30,6 +30,11 @@ impl Flush {
         self.taken_at = now;
     }
 
+    /// Nobody wants to wait any longer.
+    pub(crate) fn end(&mut self, now: Instant) {
+        self.until = self.until.min(now);
+    }
+
     /// When to give up, unless something is taken before.
     pub(crate) fn due_at(&self) -> Instant {
         self.until.min(self.taken_at + self.patience)
@@ -56,6 +61,9 @@ mod tests {
         assert_eq!(flush.due_at(), now + s(3));
         flush.progressed(now + s(11));
         assert_eq!(flush.due_at(), asked_at + s(32) - Duration::from_millis(250));
+        flush.end(now + s(11));
+        flush.progressed(now + s(12));
+        assert_eq!(flush.due_at(), now + s(11));
         let unasked = Flush::new(&plan, None, now);
         assert_eq!(unasked.due_at(), now + s(2));
     }

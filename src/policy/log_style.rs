@@ -101,7 +101,7 @@ pub(crate) struct LogStyle {
 }
 
 /// Names of LOG_FIELDS that some format has for something else.
-pub(crate) const RESERVED: [&str; 32] = [
+pub(crate) const RESERVED: [&str; 33] = [
     "time",
     "level",
     "msg",
@@ -130,6 +130,7 @@ pub(crate) const RESERVED: [&str; 32] = [
     "k8s.namespace.name",
     "k8s.node.name",
     "log.iostream",
+    "partial",
     "partial_message",
     "partial_id",
     "partial_ordinal",

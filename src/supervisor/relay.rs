@@ -24,7 +24,12 @@ use crate::system::inlet::{self, CAPACITY, Inlet};
 use crate::system::outlet::{self, Outlet};
 
 /// How much is written at a time, at the least: so much is worth a system call.
-const BATCH: usize = 64 * 1024;
+/// With the line that may go beyond it, it has room in an empty pipe.
+const BATCH: usize = CAPACITY - 16 * 1024;
+
+/// How much is written before the rest of the loop has its turn, at the least. A
+/// turn takes four system calls, which is more than a line of its own needs.
+const BYTES_A_TURN: usize = 64 * 1024;
 
 /// How many pipes of a stream may be open: that of the child, and those of
 /// children before it that somebody else still holds. Of more the oldest goes.
@@ -43,6 +48,8 @@ pub(crate) struct Relay {
     stdout: Option<Conduit>,
     stderr: Option<Conduit>,
     counts: Rc<LineCounts>,
+    /// Bytes of lines since the others had a turn.
+    turn: usize,
 }
 
 /// What the child is started with, in place of castoff's own.
@@ -65,7 +72,7 @@ impl ChildsEnds {
 impl Relay {
     /// Nothing is relayed: the child has castoff's own descriptors.
     pub(crate) fn none() -> Self {
-        Self { stdout: None, stderr: None, counts: Rc::default() }
+        Self { stdout: None, stderr: None, counts: Rc::default(), turn: 0 }
     }
 
     /// Relays to castoff's standard output and error.
@@ -81,6 +88,7 @@ impl Relay {
                 conduit(Stream::Stdout, way)
             }),
             counts,
+            turn: 0,
         };
         log::keep_lines(relay.stderr.is_some());
         relay
@@ -111,15 +119,19 @@ impl Relay {
         }
     }
 
-    /// Does it, at most a batch.
-    pub(super) fn work(&mut self, stream: Stream, last_words: &mut LastWords) {
+    /// Does it, at most a batch. Returns whether it is somebody else's turn.
+    pub(super) fn work(&mut self, stream: Stream, last_words: &mut LastWords) -> bool {
         let (conduit, count, heard) = match stream {
             Stream::Stdout => (&mut self.stdout, &self.counts.stdout, None),
             Stream::Stderr => (&mut self.stderr, &self.counts.stderr, Some(last_words)),
         };
-        if let Some(conduit) = conduit {
-            conduit.work(count, heard);
+        let Some(conduit) = conduit else { return false };
+        self.turn += conduit.work(count, heard);
+        let is_over = self.turn >= BYTES_A_TURN;
+        if is_over {
+            self.turn = 0;
         }
+        is_over
     }
 
     /// Takes from the child's standard error what is there at this moment: it has
@@ -193,16 +205,15 @@ struct Conduit {
     style: LogStyle,
     stream: Stream,
     way: Way,
-    /// The oldest comes first.
+    /// The oldest first.
     channels: VecDeque<Channel>,
+    /// Whose turn it is.
     turn: usize,
     /// Whole lines under way; those before `written` have gone out.
     out: Vec<u8>,
     written: usize,
     /// The last write found no room.
     is_full: bool,
-    /// Nobody reads what castoff writes, and nobody ever will.
-    is_broken: bool,
     is_finishing: bool,
     total: u64,
 }
@@ -218,7 +229,6 @@ impl Conduit {
             out: Vec::new(),
             written: 0,
             is_full: false,
-            is_broken: false,
             is_finishing: false,
             total: 0,
         }
@@ -226,26 +236,27 @@ impl Conduit {
 
     fn open(&mut self, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
         let (inlet, end) = inlet::pipe(owner)?;
-        // Without a reader the new child meets what it would have met without
-        // castoff, so the pipe is closed on this side.
-        if !self.is_broken {
-            if self.channels.len() >= CHANNELS_MAX {
-                self.give_up_oldest();
-            }
-            for channel in &mut self.channels {
-                channel.is_the_childs = false;
-                channel.overdue = channel.input.len() - channel.taken + CAPACITY;
-            }
-            self.channels.push_back(Channel {
-                inlet,
-                is_the_childs: true,
-                input: Vec::new(),
-                taken: 0,
-                overdue: 0,
-                wrapper: Wrapper::new(&self.style, self.stream),
-                has_ended: false,
-            });
+        for channel in &mut self.channels {
+            channel.is_the_childs = false;
+            // What comes before the new child's first line is written before it.
+            channel.fetch();
         }
+        if self.channels.len() >= CHANNELS_MAX
+            && let Some(oldest) = self.channels.pop_front()
+        {
+            let lost = oldest.unwritten();
+            if lost > 0 {
+                events::child_output_lost(self.stream, lost);
+            }
+        }
+        self.channels.push_back(Channel {
+            inlet,
+            is_the_childs: true,
+            input: Vec::new(),
+            taken: 0,
+            wrapper: Wrapper::new(&self.style, self.stream),
+            has_ended: false,
+        });
         Ok(end)
     }
 
@@ -264,43 +275,29 @@ impl Conduit {
         .await;
     }
 
-    fn work(&mut self, count: &Cell<u64>, mut last_words: Option<&mut LastWords>) {
+    /// Returns how many bytes of lines there were; one that has no room and could
+    /// be asked again at once has had its turn.
+    fn work(&mut self, count: &Cell<u64>, mut last_words: Option<&mut LastWords>) -> usize {
         if !self.flush() {
-            return;
+            return BYTES_A_TURN;
         }
-        self.take_batch(count, &mut last_words);
-        self.channels.retain(|channel| !channel.is_over());
-        self.flush();
-    }
-
-    /// A batch of lines. What was written before a child was started goes before
-    /// what that child says; beyond that each pipe has its turn.
-    fn take_batch(&mut self, count: &Cell<u64>, last_words: &mut Option<&mut LastWords>) {
-        let all = self.channels.len();
-        self.turn = self.turn.wrapping_add(1);
-        let turn = self.turn;
-        let overdue = (0..all).map(|index| (index, true));
-        let turns = (0..all).map(|offset| (turn.wrapping_add(offset) % all, false));
-        for (index, is_overdue) in overdue.chain(turns) {
-            let Some(channel) = self.channels.get_mut(index) else { continue };
-            if is_overdue && channel.overdue == 0 {
-                continue;
-            }
+        // What was read is older than what was not; of that each pipe has its turn.
+        let pipes = self.channels.len();
+        let first = self.channels.iter().position(Channel::has_input).unwrap_or(self.turn);
+        for at in (0..pipes).map(|nth| (first + nth) % pipes) {
+            let Some(channel) = self.channels.get_mut(at) else { break };
             let before = channel.wrapper.lines();
-            let has_given = channel.give(&mut self.out, self.is_finishing, last_words);
+            let has_given = channel.give(&mut self.out, self.is_finishing, &mut last_words);
             count.set(count.get() + channel.wrapper.lines().saturating_sub(before));
             if has_given {
-                return;
+                self.turn = at + 1;
+                break;
             }
         }
-    }
-
-    /// What nobody has read of a child before the last ones is lost, and counted.
-    fn give_up_oldest(&mut self) {
-        let lines = self.channels.pop_front().map_or(0, Channel::lines_left);
-        if lines > 0 {
-            log::child_lines_lost(lines);
-        }
+        self.channels.retain(|channel| !channel.is_over());
+        let bytes = self.out.len();
+        self.flush();
+        bytes
     }
 
     /// Writes what is under way; whether nothing is left of it.
@@ -340,9 +337,9 @@ impl Conduit {
         self.written = 0;
         self.is_full = false;
         if outlet::is_reader_gone(error) {
-            // The child's next write tells it so.
+            // The child's next write tells it so. Another child may have more luck: a
+            // FIFO's reader can come back.
             self.channels.clear();
-            self.is_broken = true;
         }
         true
     }
@@ -353,8 +350,8 @@ impl Conduit {
 
     /// Bytes of the child's that castoff has taken and not written.
     fn unwritten(&self) -> usize {
-        let input = self.channels.iter().map(|channel| channel.input.len() - channel.taken);
-        input.sum::<usize>() + self.out.len().saturating_sub(self.written)
+        self.channels.iter().map(Channel::unwritten).sum::<usize>()
+            + self.out.len().saturating_sub(self.written)
     }
 }
 
@@ -365,8 +362,6 @@ struct Channel {
     is_the_childs: bool,
     input: Vec<u8>,
     taken: usize,
-    /// So many bytes, at most, were written before the next child was started.
-    overdue: usize,
     wrapper: Wrapper,
     has_ended: bool,
 }
@@ -381,14 +376,11 @@ impl Channel {
         last_words: &mut Option<&mut LastWords>,
     ) -> bool {
         if !self.has_input() && !self.read(is_last, last_words) {
-            self.overdue = 0;
             return false;
         }
         let now = SystemTime::now();
         if let Some(rest) = self.input.get(self.taken..) {
-            let taken = self.wrapper.wrap(rest, now, out, BATCH);
-            self.taken += taken;
-            self.overdue = self.overdue.saturating_sub(taken);
+            self.taken += self.wrapper.wrap(rest, now, out, BATCH);
         }
         if self.is_over() {
             self.wrapper.finish(now, out);
@@ -417,25 +409,28 @@ impl Channel {
         true
     }
 
-    /// Reads what is there now, whether there is room for it or not: a pipe full
-    /// on top of what was read before.
+    /// Reads what is there now and takes note of it, if it is the child's.
     fn hear(&mut self, last_words: &mut LastWords) {
-        self.input.drain(..self.taken);
-        self.taken = 0;
-        let known = self.input.len();
-        if known <= CAPACITY && self.is_the_childs {
-            self.inlet.read_now(&mut self.input);
-            last_words.saw(self.input.get(known..).unwrap_or_default());
+        if self.is_the_childs {
+            last_words.saw(self.fetch());
         }
     }
 
-    /// Lines in it that were not put out, an unfinished one included.
-    fn lines_left(mut self) -> u64 {
-        self.inlet.read_now(&mut self.input);
-        let left = self.input.get(self.taken..).unwrap_or_default();
-        let ends = left.iter().filter(|byte| **byte == b'\n').count();
-        let is_unfinished = left.last().map_or(self.wrapper.is_amid_line(), |last| *last != b'\n');
-        (ends + usize::from(is_unfinished)) as u64
+    /// Reads what is there now, whether there is room for it or not: a pipe full
+    /// on top of what was read before. Returns that.
+    fn fetch(&mut self) -> &[u8] {
+        self.input.drain(..self.taken);
+        self.taken = 0;
+        let known = self.input.len();
+        if known <= CAPACITY {
+            self.inlet.read_now(&mut self.input);
+        }
+        self.input.get(known..).unwrap_or_default()
+    }
+
+    /// Bytes that were read and not wrapped.
+    fn unwritten(&self) -> usize {
+        self.input.len().saturating_sub(self.taken)
     }
 
     fn has_input(&self) -> bool {
@@ -455,15 +450,18 @@ impl Supervisor {
         let mut written = self.relay.written();
         while !self.relay.is_done() {
             let flush = *self.flush.get_or_insert_with(|| self.lifecycle.flush(Instant::now()));
+            // Asked first: a stranger who writes on into a pipe, or a panic that comes
+            // again, leaves no turn to the timer.
+            if Instant::now() >= flush.due_at() {
+                break;
+            }
             tokio::select! {
                 biased;
-                () = self.signals.next(&mut self.batch) => {
-                    if self.is_asked_again() {
-                        break;
-                    }
+                () = self.signals.next(&mut self.batch) => self.end_flush_if_asked(),
+                stream = self.relay.ready() => {
+                    self.relay.work(stream, &mut self.witness.last_words);
                 }
-                stream = self.relay.ready() => self.relay.work(stream, &mut self.witness.last_words),
-                () = tokio::time::sleep_until(flush.due_at().into()) => break,
+                () = tokio::time::sleep_until(flush.due_at().into()) => {}
             }
             if self.relay.written() != written {
                 written = self.relay.written();
@@ -483,11 +481,22 @@ impl Supervisor {
             let is_on = self.relay.conduits().next().is_some();
             let flush = self.flush.or_else(|| is_on.then(|| self.lifecycle.flush(Instant::now())));
             self.flush = flush;
-            let Some(flush) = flush else { return };
+            let Some(flush) = flush.filter(|flush| Instant::now() < flush.due_at()) else { return };
             tokio::select! {
+                biased;
+                () = self.signals.next(&mut self.batch) => self.end_flush_if_asked(),
                 () = log::room() => self.progressed(),
-                () = tokio::time::sleep_until(flush.due_at().into()) => return,
+                () = tokio::time::sleep_until(flush.due_at().into()) => {}
             }
+        }
+    }
+
+    /// Another stop signal has come: whoever asked has no more time for readers.
+    fn end_flush_if_asked(&mut self) {
+        if self.is_asked_again()
+            && let Some(flush) = &mut self.flush
+        {
+            flush.end(Instant::now());
         }
     }
 

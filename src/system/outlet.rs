@@ -84,10 +84,10 @@ pub(crate) fn is_open(fd: impl AsFd) -> bool {
     !matches!(Outlet::new(fd).way, Way::Closed)
 }
 
-/// Whether it is an error of a pipe or a connection that nobody reads any more.
+/// Whether it is an error of a pipe or a connection that nobody reads any more, for
+/// which a program gets SIGPIPE. For messages that nobody takes it does not.
 pub(crate) fn is_reader_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected};
-    matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotConnected)
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Writes that have failed in a row.

@@ -207,6 +207,35 @@ in_both_places! {
         assert!(lines[1].starts_with("15 "), "{lines:?}");
     }
 
+    fn a_log_in_a_watched_directory_is_no_news(place) {
+        let scratch = Scratch::new();
+        let log = scratch.file("castoff.log", "");
+        scratch.file("a", "1");
+        let file = File::options().append(true).open(&log).expect("a file");
+        let mut castoff = watching(place, &scratch.path(""))
+            .env("CASTOFF_WATCH_ACTION", "log")
+            .child("sleep", ["600"])
+            .with(|command| {
+                command.stderr(file);
+            })
+            .start();
+        let changes = || -> Vec<Value> {
+            let lines = scratch.read("castoff.log");
+            let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
+            events.filter(|event| event["event"] == "config_changed").collect()
+        };
+        wait_until("it serves", || {
+            scratch.read("castoff.log").contains("\"to\":\"serving\"").then_some(())
+        });
+        for (seen, name) in ["a", "b"].iter().enumerate() {
+            let path = scratch.file(name, "2");
+            let change = wait_until("the change is told", || changes().into_iter().nth(seen));
+            assert_eq!(change["list"], json!([path]));
+        }
+        castoff.signal(libc::SIGTERM);
+        assert_eq!(castoff.code(), 143);
+    }
+
     fn a_child_that_does_not_serve_yet_is_told_later(place) {
         let scratch = Scratch::new();
         let path = scratch.file("app.conf", "1");

@@ -348,7 +348,9 @@ fn fields_of_the_log_are_pairs() {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(pairs("a=b"), Some(vec![pair("a", "b")]));
     assert_eq!(pairs(" a.b = c=d , e= "), Some(vec![pair("a.b", "c=d"), pair("e", "")]));
-    for wrong in ["a", "=b", "a b=c", "a=1,a=2", "level=x", "pod=x", "a=1,", "é=1", "a\"=1"] {
+    for wrong in
+        ["a", "=b", "a b=c", "a=1,a=2", "level=x", "pod=x", "a=1,", "é=1", "a\"=1", "partial_id=x"]
+    {
         assert_eq!(pairs(wrong), None, "{wrong}");
     }
     assert!(pairs(&format!("a={}", "x".repeat(1023))).is_some());

@@ -8,6 +8,9 @@
 /// What stands for one or more bytes that are no UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
+/// The first byte of U+0080 to U+00BF. The first half of them is C1.
+const C1_LEAD: u8 = 0xc2;
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
@@ -26,8 +29,10 @@ impl Escape {
     pub(super) const JSON: Self =
         Self { flip: ONES * 2, limit: ONES * 0x21, other: ONES * b'\\' as u64 };
 
-    /// On a line for people: nothing but control characters, and a tab is none.
-    pub(super) const TEXT: Self = Self { flip: 0, limit: ONES * 0x20, other: 0 };
+    /// On a line for people: control characters, of which a tab is none, and what
+    /// begins those of C1, which terminals obey. DEL they pass over.
+    pub(super) const TEXT: Self =
+        Self { flip: 0, limit: ONES * 0x20, other: ONES * C1_LEAD as u64 };
 
     /// Appends what has room in `room` bytes and returns how many bytes of the
     /// input that is; a character and its escape are never cut. Each maximal part
@@ -71,7 +76,11 @@ impl Escape {
             out.extend_from_slice(head);
             rest = tail;
             let Some((byte, tail)) = rest.split_first().filter(|_| fits == clean) else { break };
-            let (escape, len) = self.escape(*byte);
+            let (code, tail) = match tail.split_first() {
+                Some((code, tail)) if *byte == C1_LEAD => (*code, tail),
+                _ => (*byte, tail),
+            };
+            let (escape, len) = self.escape(code);
             let escape = escape.get(..len).unwrap_or_default();
             if out.len() + len > end {
                 break;
@@ -111,7 +120,7 @@ impl Escape {
         (less | equal) & HIGH_BITS
     }
 
-    /// The escape of a byte that needs one, and its length.
+    /// The escape of a character below U+00C0 that may need one, and its length.
     fn escape(self, byte: u8) -> ([u8; 6], usize) {
         let short = |letter| ([b'\\', letter, 0, 0, 0, 0], 2);
         match byte {
@@ -122,6 +131,7 @@ impl Escape {
             b'\r' => short(b'r'),
             0x08 => short(b'b'),
             0x0c => short(b'f'),
+            0xa0.. => ([C1_LEAD, byte, 0, 0, 0, 0], 2), // behind those of C1
             _ => {
                 let digit =
                     |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
@@ -145,9 +155,10 @@ mod tests {
 
     #[test]
     fn people_get_tabs_quotes_and_backslashes_as_they_are() {
-        let text = b"a\tb \"c\" d\\e \x1b[1mf\x1b[0m\0\r\x7f";
-        let expected = "a\tb \"c\" d\\e \\u001b[1mf\\u001b[0m\\u0000\\r\x7f";
-        assert_eq!(whole(Escape::TEXT, text), expected);
+        let text = "a\tb \"c\" d\\e \u{a0}\u{bf}é \x1b[1mf\x1b[0m\0\r\x7f \u{80}\u{9b}2J\u{9f}";
+        let expected = "a\tb \"c\" d\\e \u{a0}\u{bf}é \\u001b[1mf\\u001b[0m\\u0000\\r\x7f \
+                        \\u0080\\u009b2J\\u009f";
+        assert_eq!(whole(Escape::TEXT, text.as_bytes()), expected);
     }
 
     #[test]
@@ -199,6 +210,30 @@ mod tests {
                 taken += more;
             }
             prop_assert_eq!(String::from_utf8(parts).unwrap(), whole(Escape::JSON, &bytes));
+        }
+
+        #[test]
+        fn nothing_that_a_terminal_obeys_gets_to_people(bytes in any_bytes(), room in 6usize..50) {
+            let mut shown = Vec::new();
+            let mut taken = 0;
+            while taken < bytes.len() {
+                taken += Escape::TEXT.push(&bytes[taken..], room, true, &mut shown);
+            }
+            let shown = String::from_utf8(shown).unwrap();
+            prop_assert!(shown.chars().all(|char| "\t\x7f".contains(char) || !char.is_control()), "{shown:?}");
+            let expected: String = String::from_utf8_lossy(&bytes)
+                .chars()
+                .map(|char| match char {
+                    '\t' => "\t".to_owned(),
+                    '\n' => "\\n".to_owned(),
+                    '\r' => "\\r".to_owned(),
+                    '\u{8}' => "\\b".to_owned(),
+                    '\u{c}' => "\\f".to_owned(),
+                    char if char.is_control() && char != '\x7f' => format!("\\u{:04x}", u32::from(char)),
+                    char => char.to_string(),
+                })
+                .collect();
+            prop_assert_eq!(shown, expected);
         }
 
         #[test]

@@ -581,6 +581,18 @@ fn any_stream() -> impl Strategy<Value = Stream> {
     prop_oneof![Just(Stream::Stdout), Just(Stream::Stderr)]
 }
 
+#[test]
+fn values_that_need_long_escapes_leave_room_for_the_line() {
+    let pod = Some("\u{200e}\u{7f}".repeat(2000));
+    for format in FORMATS {
+        let identity = Identity { pod: pod.clone(), ..Identity::default() };
+        let style = LogStyle { format, fields: Vec::new(), identity };
+        let lines = wrapped(&style, Stream::Stdout, b"seen\n");
+        assert!(lines.len() == 1 && lines[0].contains("seen"), "{format:?}");
+        assert!(!lines[0].contains("\u{7f}") || format != LogFormat::Text);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 300, ..ProptestConfig::default() })]
 
@@ -614,6 +626,7 @@ proptest! {
             }
             let escape = |char: char| match char {
                 '\t' => "\t".to_owned(),
+                '\u{80}'..='\u{9f}' => format!("\\u{:04x}", u32::from(char)),
                 '\0'..' ' => serde_json::to_string(&char).unwrap().trim_matches('"').to_owned(),
                 char => char.to_string(),
             };

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::inotify::Inotify;
-use nix::sys::statfs;
+use nix::sys::{stat, statfs};
 use tokio::sync::oneshot;
 
 use super::Watch;
@@ -114,6 +114,8 @@ struct Order {
     paths: Arc<Vec<(PathBuf, PathBuf)>>,
     proc_root: PathBuf,
     hasher: RandomState,
+    /// Device and inode of what castoff writes to, as the child may.
+    own: [Option<(u64, u64)>; 2],
 }
 
 impl Surveyor {
@@ -123,7 +125,7 @@ impl Surveyor {
         };
         let paths = Arc::new(paths.iter().map(absolute).collect());
         Self {
-            order: Order { paths, proc_root, hasher: RandomState::new() },
+            order: Order { paths, proc_root, hasher: RandomState::new(), own: own_files() },
             unwatched: None,
             watch: None,
             watched: Arc::default(),
@@ -213,6 +215,7 @@ fn survey(
         // A mount stays what it was.
         mounts: is_first.then(|| Mounts::read(&order.proc_root).ok()).flatten(),
         hasher: &order.hasher,
+        own: &order.own,
         left: READ_MAX,
         limitations: Vec::new(),
         must_poll: false,
@@ -262,6 +265,7 @@ struct Eye<'a> {
     is_first: bool,
     mounts: Option<Mounts>,
     hasher: &'a RandomState,
+    own: &'a [Option<(u64, u64)>],
     /// How much it may still read.
     left: u64,
     limitations: Vec<(PathBuf, Limitation)>,
@@ -351,6 +355,10 @@ impl Eye<'_> {
             // What is in a directory below is nobody's business here.
             return One::Print(self.print(|hasher| (0, metadata.is_dir()).hash(hasher)));
         }
+        // Every change would be told there, and so be the next.
+        if self.own.contains(&Some((metadata.dev(), metadata.ino()))) {
+            return One::Print(self.print(|hasher| 3.hash(hasher)));
+        }
         self.tracker.watch_file(at);
         let file = File::options()
             .read(true)
@@ -422,6 +430,12 @@ fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
         names.truncate(FILES_MAX + 1);
     }
     Ok(names)
+}
+
+/// Standard output and error.
+fn own_files() -> [Option<(u64, u64)>; 2] {
+    let identity = |stat: stat::FileStat| (stat.st_dev, stat.st_ino);
+    [stat::fstat(io::stdout()), stat::fstat(io::stderr())].map(|stat| stat.ok().map(identity))
 }
 
 fn is_hidden(name: &OsStr) -> bool {
