@@ -1,5 +1,4 @@
 """Programs and readers that want to see castoff grow, hang, or end."""
-import json
 import os
 import signal
 import subprocess
@@ -160,12 +159,14 @@ def both_stalled(at):
 def with_readers(start, killed):
     """Starts something with a reader for each stream and kills those of `killed`: the reader that
     is left, or None, and what was started."""
-    readers = [subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-               for _ in range(2)]
+    readers, seen = [], [WORK / "read-stdout", WORK / "read-stderr"]
+    for path in seen:
+        with open(path, "wb") as file:
+            readers.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file))
     started = start(readers[0].stdin, readers[1].stdin)
     for reader in readers:
         reader.stdin.close()
-    time.sleep(0.3)  # it has written something by then; none of the conditions depends on it
+    until("both have read something", lambda: all(b" is read" in path.read_bytes() for path in seen))
     for number in killed:
         readers[number].kill()
         readers[number].wait()
@@ -186,8 +187,9 @@ def killed_readers(at):
             equal(f"{words}, SIGPIPE {on_broken_pipe}: the code", seen, alone)
             said.append(f"{words} {seen}")
     castoff = with_readers(
-        lambda out, _: Castoff(at.castoff, child("talk", "stays"), None, out), [0])
-    until("the program says that stdout is broken", lambda: b"fds {1} are" in castoff.log.read_bytes())
+        lambda out, err: Castoff(at.castoff, child("talk", "stays"), None, out, err), [0])
+    until("the program says that stdout is broken",
+          lambda: b"fds {1} are" in (WORK / "read-stderr").read_bytes())
     equal("/readyz", castoff.get("/readyz")[0], 200)
     code, _ = castoff.stop()
     equal("the code of a program that goes on", code, 5)
@@ -262,13 +264,17 @@ def restarts(at):
         raise Wrong(f"{descriptors} descriptors and {memory} KiB, 200 restarts later {more} and {most}")
     found = read_all(end)
     castoff.stop()
-    read = joined(found())
-    print([int(x) for x in read])
-    read = len(read)
-    lost = castoff.events("child_output_lost")
+    read = [int(text) for text in joined(found())]
+    # A line of each.
+    lost = sum(event["bytes"] for event in castoff.events("child_output_lost")) / 2000
     runs = len(castoff.events("child_started"))
+    if read != sorted(read):
+        raise Wrong(f"not in their order: {read}")
+    # The last may have had no time to write.
+    if not (lost > 100 and runs - 1 <= len(read) + lost <= runs):
+        raise Wrong(f"of {runs} runs {len(read)} lines were read, and {lost:g} told of as lost")
     return (f"{descriptors} descriptors and {memory} KiB, 200 restarts later {more} and {most} KiB; of "
-            f"{runs} runs {read} lines were read in the end, {len(lost)} told of as lost")
+            f"{runs} runs {len(read)} lines were read in the end, in order, {lost:g} told of as lost")
 
 
 def closes_stdout(at):
@@ -286,7 +292,7 @@ def closes_stdout(at):
     equal("/readyz", castoff.get("/readyz")[0], 200)
     equal("the code", castoff.stop()[0], 9)
     equal("what it has said", joined(found()), ["before"])
-    return "100 lines of stderr a second meanwhile, /readyz 200, code 9"
+    return f"{spent} ticks of CPU in a second in which it went on, /readyz 200, code 9"
 
 
 REOPEN = ("echo a >/dev/stdout; echo b >/proc/self/fd/1; exec >/dev/stdout; echo c; "

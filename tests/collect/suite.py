@@ -11,8 +11,12 @@ import adversaries
 from castoff import WORK, Castoff, Wrong
 import collectors
 
-TIME_LIMIT = 285
+TIME_LIMIT = 230
 PROOFS = (*collectors.PROOFS, *adversaries.PROOFS)
+
+
+class Late(Exception):
+    """The time for all is over."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,18 @@ def main(castoff, unpacked, *chosen):
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
     def late(*_):
-        raise Wrong(f"not at an end after {TIME_LIMIT} s of all")
+        raise Late
 
     signal.signal(signal.SIGALRM, late)
     signal.alarm(TIME_LIMIT)
-    held = [prove(known[name], Place(castoff, Path(unpacked))) for name in chosen or known]
+    held = []
+    try:
+        for name in chosen or known:
+            held.append(prove(known[name], Place(castoff, Path(unpacked))))
+    except Late:
+        # All that it has started ends with it, being process 1.
+        print(f"FAILED {name}: not at an end after {TIME_LIMIT} s of all")
+        held.append(False)
     print(f"{sum(held)} passed, {len(held) - sum(held)} failed")
     return 0 if all(held) else 1
 
