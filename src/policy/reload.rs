@@ -60,7 +60,7 @@ pub(crate) enum Sight {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
     /// Files that say something else than before, of directories those in them that
-    /// do, have come or have gone.
+    /// do, have come or have gone. By name, each once.
     pub(crate) changed: Vec<PathBuf>,
     /// Paths that lead nowhere now, each told once until it leads somewhere.
     pub(crate) lost: Vec<PathBuf>,
@@ -96,6 +96,9 @@ impl Memory {
         for (known, sight) in self.0.iter_mut().zip(sights) {
             known.take(sight, &mut news);
         }
+        // One that is named twice, or is in a directory that is named too.
+        news.changed.sort_unstable();
+        news.changed.dedup();
         news
     }
 }
