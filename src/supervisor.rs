@@ -283,6 +283,7 @@ impl Supervisor {
             if self.witness.lookout.is_due(Instant::now()) {
                 self.look_at_oom();
             }
+            self.relay.rest_if_due(Instant::now());
         }
     }
 
@@ -299,6 +300,7 @@ impl Supervisor {
             self.limits.next_deadline(self.child_is_up),
             self.files.next_deadline(wants_files),
             self.witness.lookout.next_deadline(self.child_is_up),
+            self.relay.next_deadline(),
         ];
         let deadline = deadlines.into_iter().flatten().min();
         let has_work = self.must_reap || self.must_announce;

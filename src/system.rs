@@ -14,6 +14,7 @@ pub(crate) mod environment;
 pub(crate) mod eyes;
 pub(crate) mod inlet;
 pub(crate) mod kill;
+pub(crate) mod memory;
 pub(crate) mod notification;
 pub(crate) mod notify;
 pub(crate) mod oom_score;

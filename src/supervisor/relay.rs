@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Supervisor;
 use crate::log::wrap::Wrapper;
@@ -21,6 +21,7 @@ use crate::policy::last_words::LastWords;
 use crate::policy::log_style::{LogStyle, Stream};
 use crate::system::child::Stdio;
 use crate::system::inlet::{self, CAPACITY, Inlet};
+use crate::system::memory;
 use crate::system::outlet::{self, Outlet};
 
 /// How much is written at a time, at the least: so much is worth a system call.
@@ -30,6 +31,12 @@ const BATCH: usize = CAPACITY - 16 * 1024;
 /// How much is written before the rest of the loop has its turn, at the least. A
 /// turn takes four system calls, which is more than a line of its own needs.
 const BYTES_A_TURN: usize = 64 * 1024;
+
+/// More bytes of lines than this leave buffers behind that are worth giving back.
+const LARGE: usize = 8 * 1024;
+
+/// So long after the last of them they are: whoever writes much writes on.
+const REST: Duration = Duration::from_secs(1);
 
 /// How many pipes of a stream may be open: that of the child, and those of
 /// children before it that somebody else still holds. Of more the oldest goes.
@@ -50,6 +57,8 @@ pub(crate) struct Relay {
     counts: Rc<LineCounts>,
     /// Bytes of lines since the others had a turn.
     turn: usize,
+    /// When the buffers are given back, if they have become large.
+    rest_at: Option<Instant>,
 }
 
 /// What the child is started with, in place of castoff's own.
@@ -72,7 +81,7 @@ impl ChildsEnds {
 impl Relay {
     /// Nothing is relayed: the child has castoff's own descriptors.
     pub(crate) fn none() -> Self {
-        Self { stdout: None, stderr: None, counts: Rc::default(), turn: 0 }
+        Self { stdout: None, stderr: None, counts: Rc::default(), turn: 0, rest_at: None }
     }
 
     /// Relays to castoff's standard output and error.
@@ -89,6 +98,7 @@ impl Relay {
             }),
             counts,
             turn: 0,
+            rest_at: None,
         };
         log::keep_lines(relay.stderr.is_some());
         relay
@@ -126,12 +136,30 @@ impl Relay {
             Stream::Stderr => (&mut self.stderr, &self.counts.stderr, Some(last_words)),
         };
         let Some(conduit) = conduit else { return false };
-        self.turn += conduit.work(count, heard);
+        let bytes = conduit.work(count, heard);
+        if bytes > LARGE {
+            self.rest_at = Some(Instant::now() + REST);
+        }
+        self.turn += bytes;
         let is_over = self.turn >= BYTES_A_TURN;
         if is_over {
             self.turn = 0;
         }
         is_over
+    }
+
+    /// When `rest_if_due` has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.rest_at
+    }
+
+    /// Gives back the buffers of streams that have become quiet.
+    pub(super) fn rest_if_due(&mut self, now: Instant) {
+        if self.rest_at.is_some_and(|at| now >= at) {
+            self.rest_at = None;
+            self.conduits().for_each(Conduit::rest);
+            memory::give_back();
+        }
     }
 
     /// Takes from the child's standard error what is there at this moment: it has
@@ -342,6 +370,15 @@ impl Conduit {
             self.channels.clear();
         }
         true
+    }
+
+    /// Frees what holds nothing.
+    fn rest(&mut self) {
+        self.out.shrink_to_fit();
+        for channel in self.channels.iter_mut().filter(|channel| !channel.has_input()) {
+            channel.input = Vec::new();
+            channel.taken = 0;
+        }
     }
 
     fn is_done(&self) -> bool {
