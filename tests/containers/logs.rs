@@ -47,7 +47,7 @@ fn said(lines: &[String]) -> Vec<String> {
         if line.get("stream").is_none() {
             continue; // castoff's own
         }
-        begun += line["msg"].as_str().expect("a message");
+        begun += line.get("msg").and_then(Value::as_str).expect("a message");
         if line.get("partial_last").is_none_or(|last| last == "true") {
             said.push(std::mem::take(&mut begun));
         }
