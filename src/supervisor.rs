@@ -233,8 +233,18 @@ impl Supervisor {
             }
             match self.wake().await {
                 Wake::Signals => self.take_batch(),
-                Wake::Deadline | Wake::Output | Wake::Check(Heard::Output) => {}
-                Wake::Limits(limits::Heard::Output) | Wake::Files(reload::Heard::Output) => {}
+                Wake::Deadline => {}
+                Wake::Output
+                | Wake::Check(Heard::Output)
+                | Wake::Limits(limits::Heard::Output)
+                | Wake::Files(reload::Heard::Output) => {
+                    // A command that writes without a pause comes before the child's
+                    // output, which gets its turn here, and the endpoints theirs.
+                    for stream in [Stream::Stdout, Stream::Stderr] {
+                        self.relay.work(stream, &mut self.witness.last_words);
+                    }
+                    tokio::task::yield_now().await;
+                }
                 Wake::Limits(limits::Heard::Change) => self.limits.have_changed(),
                 Wake::Files(reload::Heard::Told(told)) => self.take_told(told),
                 Wake::Said(said) => self.take_said(said),
