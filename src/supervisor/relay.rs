@@ -5,42 +5,30 @@
 //! child waits as it would without castoff. What a line becomes is decided in
 //! `log::wrap`, how long castoff's end may take in `policy::flush`.
 
+mod channel;
+mod conduit;
+
 use std::cell::Cell;
-use std::collections::VecDeque;
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::Supervisor;
-use crate::log::wrap::Wrapper;
 use crate::log::{self, events};
 use crate::policy::last_words::LastWords;
 use crate::policy::log_style::{LogStyle, Stream};
 use crate::system::child::Stdio;
-use crate::system::inlet::{self, CAPACITY, Inlet};
 use crate::system::memory;
 use crate::system::outlet::{self, Outlet};
-
-/// How much is written at a time, at the least: so much is worth a system call.
-/// With the line that may go beyond it, it has room in an empty pipe.
-const BATCH: usize = CAPACITY - 16 * 1024;
-
-/// How much is written before the rest of the loop has its turn, at the least. A
-/// turn takes four system calls, which is more than a line of its own needs.
-const BYTES_A_TURN: usize = 64 * 1024;
+use conduit::{BYTES_A_TURN, Conduit, Way};
 
 /// More bytes of lines than this leave buffers behind that are worth giving back.
 const LARGE: usize = 8 * 1024;
 
 /// So long after the last of them they are: whoever writes much writes on.
 const REST: Duration = Duration::from_secs(1);
-
-/// How many pipes of a stream may be open: that of the child, and those of
-/// children before it that somebody else still holds. Of more the oldest goes.
-const CHANNELS_MAX: usize = 8;
 
 /// Lines of the child so far, by stream.
 #[derive(Debug, Default)]
@@ -165,21 +153,19 @@ impl Relay {
     /// Takes from the child's standard error what is there at this moment: it has
     /// ended, and is to be told of.
     pub(super) fn hear_last_words(&mut self, last_words: &mut LastWords) {
-        for channel in self.stderr.iter_mut().flat_map(|conduit| &mut conduit.channels) {
-            channel.hear(last_words);
+        if let Some(conduit) = &mut self.stderr {
+            conduit.hear(last_words);
         }
     }
 
     /// Everybody has ended: whatever is in the pipes now is all.
     fn finish(&mut self) {
-        for conduit in self.conduits() {
-            conduit.is_finishing = true;
-        }
+        self.conduits().for_each(Conduit::finish);
     }
 
     /// Bytes that were written so far.
     fn written(&mut self) -> u64 {
-        self.conduits().map(|conduit| conduit.total).sum()
+        self.conduits().map(|conduit| conduit.written()).sum()
     }
 
     fn is_done(&mut self) -> bool {
@@ -195,287 +181,6 @@ async fn ready(conduit: &mut Option<Conduit>) {
     match conduit {
         Some(conduit) => conduit.ready().await,
         None => pending().await,
-    }
-}
-
-/// Where a stream's lines go.
-enum Way {
-    /// Beside castoff's own lines.
-    Log,
-    Own(Outlet<io::Stdout>),
-}
-
-impl Way {
-    fn write_lines(&mut self, lines: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Log => log::write_lines(lines),
-            Self::Own(outlet) => outlet.write_lines(lines),
-        }
-    }
-
-    fn finish_line(&mut self) -> io::Result<()> {
-        match self {
-            Self::Log => log::catch_up(),
-            Self::Own(outlet) => outlet.finish_line(),
-        }
-    }
-
-    async fn room(&mut self) {
-        match self {
-            Self::Log => log::room().await,
-            Self::Own(outlet) => outlet.room().await,
-        }
-    }
-}
-
-/// One stream, from the pipes that the child and its heirs write to.
-struct Conduit {
-    style: LogStyle,
-    stream: Stream,
-    way: Way,
-    /// The oldest first.
-    channels: VecDeque<Channel>,
-    /// Whose turn it is.
-    turn: usize,
-    /// Whole lines under way; those before `written` have gone out.
-    out: Vec<u8>,
-    written: usize,
-    /// The last write found no room.
-    is_full: bool,
-    is_finishing: bool,
-    total: u64,
-}
-
-impl Conduit {
-    fn new(style: LogStyle, stream: Stream, way: Way) -> Self {
-        Self {
-            style,
-            stream,
-            way,
-            channels: VecDeque::new(),
-            turn: 0,
-            out: Vec::new(),
-            written: 0,
-            is_full: false,
-            is_finishing: false,
-            total: 0,
-        }
-    }
-
-    fn open(&mut self, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
-        let (inlet, end) = inlet::pipe(owner)?;
-        for channel in &mut self.channels {
-            channel.is_the_childs = false;
-            // What comes before the new child's first line is written before it.
-            channel.fetch();
-        }
-        if self.channels.len() >= CHANNELS_MAX
-            && let Some(oldest) = self.channels.pop_front()
-        {
-            let lost = oldest.unwritten();
-            if lost > 0 {
-                events::child_output_lost(self.stream, lost);
-            }
-        }
-        self.channels.push_back(Channel {
-            inlet,
-            is_the_childs: true,
-            input: Vec::new(),
-            taken: 0,
-            wrapper: Wrapper::new(&self.style, self.stream),
-            has_ended: false,
-        });
-        Ok(end)
-    }
-
-    async fn ready(&mut self) {
-        if self.is_full {
-            return self.way.room().await;
-        }
-        let channels = &self.channels;
-        if channels.iter().any(Channel::has_input) || (self.is_finishing && !channels.is_empty()) {
-            return;
-        }
-        poll_fn(|context| {
-            let is_ready = |channel: &Channel| channel.inlet.poll_ready(context).is_ready();
-            if channels.iter().any(is_ready) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-
-    /// Returns how many bytes of lines there were; one that has no room and could
-    /// be asked again at once has had its turn.
-    fn work(&mut self, count: &Cell<u64>, mut last_words: Option<&mut LastWords>) -> usize {
-        if !self.flush() {
-            return BYTES_A_TURN;
-        }
-        // What was read is older than what was not; of that each pipe has its turn.
-        let pipes = self.channels.len();
-        let first = self.channels.iter().position(Channel::has_input).unwrap_or(self.turn);
-        for at in (0..pipes).map(|nth| (first + nth) % pipes) {
-            let Some(channel) = self.channels.get_mut(at) else { break };
-            let before = channel.wrapper.lines();
-            let has_given = channel.give(&mut self.out, self.is_finishing, &mut last_words);
-            count.set(count.get() + channel.wrapper.lines().saturating_sub(before));
-            if has_given {
-                self.turn = at + 1;
-                break;
-            }
-        }
-        self.channels.retain(|channel| !channel.is_over());
-        let bytes = self.out.len();
-        self.flush();
-        bytes
-    }
-
-    /// Writes what is under way; whether nothing is left of it.
-    fn flush(&mut self) -> bool {
-        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.way.write_lines(rest) {
-                Ok(written) => {
-                    self.written += written;
-                    self.total += written as u64;
-                    if written < rest.len() {
-                        self.is_full = true;
-                        return false;
-                    }
-                }
-                Err(error) => return self.has_failed(&error),
-            }
-        }
-        self.out.clear();
-        self.written = 0;
-        if let Err(error) = self.way.finish_line() {
-            return self.has_failed(&error);
-        }
-        self.is_full = false;
-        true
-    }
-
-    fn has_failed(&mut self, error: &io::Error) -> bool {
-        if error.kind() == io::ErrorKind::WouldBlock {
-            self.is_full = true;
-            return false;
-        }
-        // A full disk or a terminal that is gone: the program would be told, and
-        // by a pipe it cannot be. These lines are lost; it goes on.
-        let lost = self.out.get(self.written..).unwrap_or_default();
-        log::child_lines_lost(lost.iter().filter(|byte| **byte == b'\n').count() as u64);
-        self.out.clear();
-        self.written = 0;
-        self.is_full = false;
-        if outlet::is_reader_gone(error) {
-            // The child's next write tells it so. Another child may have more luck: a
-            // FIFO's reader can come back.
-            self.channels.clear();
-        }
-        true
-    }
-
-    /// Frees what holds nothing.
-    fn rest(&mut self) {
-        self.out.shrink_to_fit();
-        for channel in self.channels.iter_mut().filter(|channel| !channel.has_input()) {
-            channel.input = Vec::new();
-            channel.taken = 0;
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.channels.is_empty() && self.out.is_empty() && !self.is_full
-    }
-
-    /// Bytes of the child's that castoff has taken and not written.
-    fn unwritten(&self) -> usize {
-        self.channels.iter().map(Channel::unwritten).sum::<usize>()
-            + self.out.len().saturating_sub(self.written)
-    }
-}
-
-/// A pipe, and what was read from it and not wrapped yet.
-struct Channel {
-    inlet: Inlet,
-    /// It was made for the child that runs, or ran last: its words count.
-    is_the_childs: bool,
-    input: Vec<u8>,
-    taken: usize,
-    wrapper: Wrapper,
-    has_ended: bool,
-}
-
-impl Channel {
-    /// Adds a batch of lines; false when there is nothing now. To `is_last` an
-    /// empty pipe is an ended one.
-    fn give(
-        &mut self,
-        out: &mut Vec<u8>,
-        is_last: bool,
-        last_words: &mut Option<&mut LastWords>,
-    ) -> bool {
-        if !self.has_input() && !self.read(is_last, last_words) {
-            return false;
-        }
-        let now = SystemTime::now();
-        if let Some(rest) = self.input.get(self.taken..) {
-            self.taken += self.wrapper.wrap(rest, now, out, BATCH);
-        }
-        if self.is_over() {
-            self.wrapper.finish(now, out);
-        }
-        true
-    }
-
-    /// Whether there was something, be it the end.
-    fn read(&mut self, is_last: bool, last_words: &mut Option<&mut LastWords>) -> bool {
-        self.input.clear();
-        self.taken = 0;
-        if is_last {
-            self.inlet.read_now(&mut self.input);
-            self.has_ended = self.input.is_empty();
-        } else {
-            self.input.reserve(CAPACITY);
-            match self.inlet.read(&mut self.input) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Ok(0) | Err(_) => self.has_ended = true,
-                Ok(_) => {}
-            }
-        }
-        if let Some(last_words) = last_words.as_mut().filter(|_| self.is_the_childs) {
-            last_words.saw(&self.input);
-        }
-        true
-    }
-
-    /// Reads what is there now and takes note of it, if it is the child's.
-    fn hear(&mut self, last_words: &mut LastWords) {
-        if self.is_the_childs {
-            last_words.saw(self.fetch());
-        }
-    }
-
-    /// Reads what is there now, whether there is room for it or not: a pipe full
-    /// on top of what was read before. Returns that.
-    fn fetch(&mut self) -> &[u8] {
-        self.input.drain(..self.taken);
-        self.taken = 0;
-        let known = self.input.len();
-        if known <= CAPACITY {
-            self.inlet.read_now(&mut self.input);
-        }
-        self.input.get(known..).unwrap_or_default()
-    }
-
-    /// Bytes that were read and not wrapped.
-    fn unwritten(&self) -> usize {
-        self.input.len().saturating_sub(self.taken)
-    }
-
-    fn has_input(&self) -> bool {
-        self.taken < self.input.len()
-    }
-
-    fn is_over(&self) -> bool {
-        self.has_ended && !self.has_input()
     }
 }
 
@@ -507,7 +212,7 @@ impl Supervisor {
             tokio::task::yield_now().await;
         }
         for conduit in self.relay.conduits().filter(|conduit| !conduit.is_done()) {
-            events::child_output_lost(conduit.stream, conduit.unwritten());
+            events::child_output_lost(conduit.stream(), conduit.unwritten());
         }
     }
 
