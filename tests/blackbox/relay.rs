@@ -216,7 +216,8 @@ in_both_places! {
                     command.stdout(stdout).stderr(stderr);
                 })
                 .start();
-            reader.read_exact(&mut [0]).expect("it has begun");
+            // More than castoff's own lines: the child has set its trap.
+            reader.read_exact(&mut [0; 8192]).expect("there is much");
             let ended = wait_until("it has been asked often enough", || {
                 castoff.signal(libc::SIGTERM);
                 castoff.ended_within(Duration::from_millis(100))
