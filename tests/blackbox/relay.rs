@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::support::lines::Lines;
 use crate::support::{
-    Castoff, Ended, Place, Running, Scratch, Terminal, in_both_places, wait_until,
+    Castoff, Ended, Place, Running, Scratch, Terminal, in_both_places, process, wait_until,
 };
 
 /// castoff that wraps the child's lines.
@@ -216,9 +216,10 @@ in_both_places! {
                     command.stdout(stdout).stderr(stderr);
                 })
                 .start();
-            reader.read_exact(&mut [0]).expect("it has begun");
+            // More than castoff's own lines: the child has set its trap.
+            reader.read_exact(&mut [0; 8192]).expect("there is much");
             let ended = wait_until("it has been asked often enough", || {
-                castoff.signal(libc::SIGTERM);
+                process::try_signal(castoff.pid, libc::SIGTERM);
                 castoff.ended_within(Duration::from_millis(100))
             });
             assert_eq!(ended, Ended::Code(0));
