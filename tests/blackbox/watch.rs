@@ -317,12 +317,11 @@ in_both_places! {
         castoff.stdout().wait_for_line("ready");
         castoff.signal(libc::SIGTERM);
         castoff.stdout().wait_for_line("told");
+        let other = with_printer(watching(place, &path));
         scratch.file("app.conf", "2");
-        // Twice the time after which it would be told.
-        wait_until("it would have been told", || {
-            std::thread::park_timeout(Duration::from_secs(1));
-            Some(())
-        });
+        // By then the child would have been told as well.
+        next_event(&other, "config_changed", 0);
+        stop(other);
         scratch.file("gate", "");
         assert_eq!(castoff.wait(), Ended::Code(0));
         assert_eq!(castoff.stdout().all(), ["ready", "told"]);
