@@ -53,21 +53,6 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The events of that name so far.
-fn events(castoff: &Running, name: &str) -> Vec<Value> {
-    let log = castoff.log().so_far();
-    let events = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    events.filter(|event| event["event"] == name).collect()
-}
-
-/// The one after `seen` of them.
-#[track_caller]
-fn next_event(castoff: &Running, name: &str, seen: usize) -> Value {
-    wait_until(&format!("{name} more than {seen} times"), || {
-        events(castoff, name).into_iter().nth(seen)
-    })
-}
-
 fn sample(castoff: &Running, name: &str) -> Option<f64> {
     let metrics = castoff.get("/metrics").body;
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -118,16 +103,16 @@ in_both_places! {
         assert_eq!((&limits["cpus"], &limits["pids"]), (&json!(1.5), &json!(50)));
         // One that goes, and one that comes back.
         machine.set("pids.max", "max\n");
-        let gone = next_event(&castoff, "limits_changed", 1);
+        let gone = castoff.log().next_event("limits_changed", 1);
         assert_eq!((&gone["pids_from"], &gone["pids_to"]), (&json!(50), &Value::Null));
         assert_eq!(sample(&castoff, "castoff_pids_limit"), None);
         machine.set("pids.max", "70\n");
-        let back = next_event(&castoff, "limits_changed", 2);
+        let back = castoff.log().next_event("limits_changed", 2);
         assert_eq!((&back["pids_from"], &back["pids_to"]), (&Value::Null, &json!(70)));
         assert_eq!(sample(&castoff, "castoff_pids_limit"), Some(70.0));
         castoff.signal(libc::SIGTERM);
         assert_eq!(castoff.wait(), Ended::Code(0));
-        assert_eq!(events(&castoff, "limits_changed").len(), 3, "a burst is one change");
+        assert_eq!(castoff.log().events_so_far("limits_changed").len(), 3, "a burst is one change");
     }
 
     fn a_signal_tells_the_child_and_is_not_rewritten(place) {
@@ -189,17 +174,17 @@ in_both_places! {
         machine.scratch.wait_for_line("told", "33554432 0.5");
         for (nth, memory) in ["16777216\n", "8388608\n"].into_iter().enumerate() {
             machine.set("memory.max", memory);
-            next_event(&castoff, "limits_changed", nth + 1);
+            castoff.log().next_event("limits_changed", nth + 1);
         }
-        assert_eq!(events(&castoff, "hook_started").len(), 1, "one at a time");
+        assert_eq!(castoff.log().events_so_far("hook_started").len(), 1, "one at a time");
         machine.scratch.file("gate", "");
         machine.scratch.wait_for_line("told", "8388608 0.5");
-        let finished = next_event(&castoff, "hook_finished", 1);
+        let finished = castoff.log().next_event("hook_finished", 1);
         assert_eq!((&finished["hook"], &finished["exit_code"]), (&json!("resize_action"), &json!(0)));
         castoff.signal(libc::SIGTERM);
         assert_eq!(castoff.wait(), Ended::Code(0));
         assert_eq!(machine.scratch.read("told"), "33554432 0.5\n8388608 0.5\n");
-        let output = events(&castoff, "hook_output");
+        let output = castoff.log().events_so_far("hook_output");
         assert!(output.iter().all(|line| line["line"] == "output"), "{output:?}");
         assert_eq!(output.len(), 2);
     }
@@ -234,7 +219,9 @@ in_both_places! {
         machine.set("pids.max", "max\n");
         machine.set("memory.max", "33554432\n");
         castoff.stdout().wait_for_line("33554432,30198988,");
-        let exported = events(&castoff, "env_exported");
+        // The log comes by another pipe, and what was exported before this.
+        castoff.log().next_event("child_started", 1);
+        let exported = castoff.log().events_so_far("env_exported");
         let again = exported.iter().filter(|event| event["name"] == "CASTOFF_MEMORY_BYTES");
         let again: Vec<_> = again.map(|event| event["value"].as_str()).collect();
         assert_eq!(again, [Some("67108864"), Some("33554432")]);
@@ -242,7 +229,7 @@ in_both_places! {
         assert_eq!(castoff.wait(), Ended::Code(0));
         let lines = castoff.stdout().all();
         assert_eq!(lines, ["67108864,60397977,50", "33554432,30198988,"]);
-        assert_eq!(events(&castoff, "child_started").len(), 2);
+        assert_eq!(castoff.log().events_so_far("child_started").len(), 2);
     }
 
     fn a_child_that_was_told_to_stop_is_not_told_of_limits(place) {
@@ -284,11 +271,11 @@ in_both_places! {
         for (nth, pids) in ["61\n", "62\n", "63\n"].into_iter().enumerate() {
             let new = machine.scratch.file("new", pids);
             fs::rename(new, machine.scratch.path("sys/pids.max")).expect("a file");
-            let changed = next_event(&castoff, "limits_changed", nth + 1);
+            let changed = castoff.log().next_event("limits_changed", nth + 1);
             assert_eq!(changed["pids_to"], 61 + nth);
         }
         machine.set("memory.max", "max\n");
-        let gone = next_event(&castoff, "limits_changed", 4);
+        let gone = castoff.log().next_event("limits_changed", 4);
         assert_eq!(gone["memory_bytes_from"], 67_108_864);
         assert_eq!(sample(&castoff, "castoff_memory_limit_bytes"), None);
     }
