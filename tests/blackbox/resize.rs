@@ -103,16 +103,16 @@ in_both_places! {
         assert_eq!((&limits["cpus"], &limits["pids"]), (&json!(1.5), &json!(50)));
         // One that goes, and one that comes back.
         machine.set("pids.max", "max\n");
-        let gone = castoff.log().next_event("limits_changed", 1);
+        let gone = castoff.next_event("limits_changed", 1);
         assert_eq!((&gone["pids_from"], &gone["pids_to"]), (&json!(50), &Value::Null));
         assert_eq!(sample(&castoff, "castoff_pids_limit"), None);
         machine.set("pids.max", "70\n");
-        let back = castoff.log().next_event("limits_changed", 2);
+        let back = castoff.next_event("limits_changed", 2);
         assert_eq!((&back["pids_from"], &back["pids_to"]), (&Value::Null, &json!(70)));
         assert_eq!(sample(&castoff, "castoff_pids_limit"), Some(70.0));
         castoff.signal(libc::SIGTERM);
         assert_eq!(castoff.wait(), Ended::Code(0));
-        assert_eq!(castoff.log().events_so_far("limits_changed").len(), 3, "a burst is one change");
+        assert_eq!(castoff.events_so_far("limits_changed").len(), 3, "a burst is one change");
     }
 
     fn a_signal_tells_the_child_and_is_not_rewritten(place) {
@@ -174,17 +174,17 @@ in_both_places! {
         machine.scratch.wait_for_line("told", "33554432 0.5");
         for (nth, memory) in ["16777216\n", "8388608\n"].into_iter().enumerate() {
             machine.set("memory.max", memory);
-            castoff.log().next_event("limits_changed", nth + 1);
+            castoff.next_event("limits_changed", nth + 1);
         }
-        assert_eq!(castoff.log().events_so_far("hook_started").len(), 1, "one at a time");
+        assert_eq!(castoff.events_so_far("hook_started").len(), 1, "one at a time");
         machine.scratch.file("gate", "");
         machine.scratch.wait_for_line("told", "8388608 0.5");
-        let finished = castoff.log().next_event("hook_finished", 1);
+        let finished = castoff.next_event("hook_finished", 1);
         assert_eq!((&finished["hook"], &finished["exit_code"]), (&json!("resize_action"), &json!(0)));
         castoff.signal(libc::SIGTERM);
         assert_eq!(castoff.wait(), Ended::Code(0));
         assert_eq!(machine.scratch.read("told"), "33554432 0.5\n8388608 0.5\n");
-        let output = castoff.log().events_so_far("hook_output");
+        let output = castoff.events_so_far("hook_output");
         assert!(output.iter().all(|line| line["line"] == "output"), "{output:?}");
         assert_eq!(output.len(), 2);
     }
@@ -220,8 +220,8 @@ in_both_places! {
         machine.set("memory.max", "33554432\n");
         castoff.stdout().wait_for_line("33554432,30198988,");
         // The log comes by another pipe, and what was exported before this.
-        castoff.log().next_event("child_started", 1);
-        let exported = castoff.log().events_so_far("env_exported");
+        castoff.next_event("child_started", 1);
+        let exported = castoff.events_so_far("env_exported");
         let again = exported.iter().filter(|event| event["name"] == "CASTOFF_MEMORY_BYTES");
         let again: Vec<_> = again.map(|event| event["value"].as_str()).collect();
         assert_eq!(again, [Some("67108864"), Some("33554432")]);
@@ -229,7 +229,7 @@ in_both_places! {
         assert_eq!(castoff.wait(), Ended::Code(0));
         let lines = castoff.stdout().all();
         assert_eq!(lines, ["67108864,60397977,50", "33554432,30198988,"]);
-        assert_eq!(castoff.log().events_so_far("child_started").len(), 2);
+        assert_eq!(castoff.events_so_far("child_started").len(), 2);
     }
 
     fn a_child_that_was_told_to_stop_is_not_told_of_limits(place) {
@@ -271,11 +271,11 @@ in_both_places! {
         for (nth, pids) in ["61\n", "62\n", "63\n"].into_iter().enumerate() {
             let new = machine.scratch.file("new", pids);
             fs::rename(new, machine.scratch.path("sys/pids.max")).expect("a file");
-            let changed = castoff.log().next_event("limits_changed", nth + 1);
+            let changed = castoff.next_event("limits_changed", nth + 1);
             assert_eq!(changed["pids_to"], 61 + nth);
         }
         machine.set("memory.max", "max\n");
-        let gone = castoff.log().next_event("limits_changed", 4);
+        let gone = castoff.next_event("limits_changed", 4);
         assert_eq!(gone["memory_bytes_from"], 67_108_864);
         assert_eq!(sample(&castoff, "castoff_memory_limit_bytes"), None);
     }

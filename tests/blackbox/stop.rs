@@ -534,7 +534,7 @@ in_both_places! {
             .child(&example("forker"), ["leave", &scratch.path("daemon"), "ignore"])
             .start();
         assert_eq!(castoff.wait(), Ended::Code(7));
-        assert!(castoff.log().so_far().iter().any(|line| line.contains("\"killing\"")));
+        assert!(castoff.log().all().iter().any(|line| line.contains("\"killing\"")));
         assert!(bystander.is_untouched());
     }
 

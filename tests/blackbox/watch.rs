@@ -95,13 +95,13 @@ in_both_places! {
         let in_place = |text: &str| drop(scratch.file("app.conf", text));
         for (nth, text) in ["2", "3", "4"].into_iter().enumerate() {
             if nth == 1 { rename(text) } else { in_place(text) }
-            let changed = castoff.log().next_event("config_changed", nth);
+            let changed = castoff.next_event("config_changed", nth);
             assert_eq!((&changed["count"], &changed["list"]), (&json!(1), &json!([path])));
             assert_eq!(changed["action"], "signal");
             wait_until("the child is told", || {
                 (told(&castoff, libc::SIGHUP) == nth + 1).then_some(())
             });
-            let forwarded = castoff.log().next_event("signal_forwarded", nth);
+            let forwarded = castoff.next_event("signal_forwarded", nth);
             assert_eq!(forwarded["signal"], "SIGHUP");
         }
         // Nothing of this is a change.
@@ -112,7 +112,7 @@ in_both_places! {
         scratch.file("neighbour", "1");
         // What is one comes in the same burst, alone.
         scratch.file("other.conf", "2");
-        let changed = castoff.log().next_event("config_changed", 3);
+        let changed = castoff.next_event("config_changed", 3);
         assert_eq!((&changed["count"], &changed["list"]), (&json!(1), &json!([other])));
         let metrics = castoff.get("/metrics").body;
         assert!(metrics.contains("\ncastoff_watch_changes_total 4\n"), "{metrics}");
@@ -131,7 +131,7 @@ in_both_places! {
         let castoff = with_printer(watching(place, &paths).env("CASTOFF_WATCH_ACTION", command));
         swap(&scratch, 1, &[("a.conf", "1\n"), ("same.conf", "same")]);
         scratch.wait_for_line("seen", "1");
-        let changed = castoff.log().next_event("config_changed", 0);
+        let changed = castoff.next_event("config_changed", 0);
         let file = format!("{volume}/a.conf");
         assert_eq!((&changed["list"], &changed["action"]), (&json!([file]), &json!("exec")));
         let before = watches(&castoff);
@@ -150,7 +150,7 @@ in_both_places! {
         let looks = 1 + burst.as_millis() as usize / 500;
         let actions = scratch.read("seen").lines().count();
         assert!((2..=1 + looks).contains(&actions), "{actions} after {burst:?}");
-        let finished = castoff.log().next_event("hook_finished", 0);
+        let finished = castoff.next_event("hook_finished", 0);
         assert_eq!((&finished["hook"], &finished["exit_code"]), (&json!("watch_action"), &json!(0)));
         stop(castoff);
     }
@@ -174,7 +174,7 @@ in_both_places! {
         castoff.signal(libc::SIGTERM);
         assert_eq!(castoff.wait(), Ended::Code(0));
         assert_eq!(castoff.stdout().all(), ["red", "stopping", "green", "stopping"]);
-        let changes = castoff.log().events_so_far("phase_changed");
+        let changes = castoff.events_so_far("phase_changed");
         let phases: Vec<_> = changes.iter().map(|change| &change["to"]).collect();
         assert_eq!(phases[..4], ["serving", "stopping", "starting", "serving"]);
     }
@@ -231,7 +231,7 @@ in_both_places! {
         castoff.log().wait_for_event("config_changed");
         scratch.file("started", "");
         castoff.stdout().wait_for_line("1 ");
-        castoff.log().next_event("signal_forwarded", 0);
+        castoff.next_event("signal_forwarded", 0);
         let log = castoff.log().so_far();
         let place_of = |words: &str| log.iter().position(|line| line.contains(words));
         assert!(place_of("config_changed") < place_of("\"to\":\"serving\""), "{log:?}");
@@ -260,17 +260,17 @@ in_both_places! {
         let castoff = with_printer(watching(place, &path));
         for nth in 0..2 {
             fs::remove_file(&path).expect("a file");
-            let lost = castoff.log().next_event("watch_lost", nth);
+            let lost = castoff.next_event("watch_lost", nth);
             assert_eq!((&lost["path"], &lost["level"]), (&json!(path), &json!("WARN")));
-            assert_eq!(castoff.log().events_so_far("config_changed").len(), nth);
+            assert_eq!(castoff.events_so_far("config_changed").len(), nth);
             scratch.file("app.conf", format!("{}", nth + 2));
-            castoff.log().next_event("config_changed", nth);
+            castoff.next_event("config_changed", nth);
         }
         // An editor's: away, and back with other contents.
         fs::rename(&path, scratch.path("app.conf~")).expect("a file");
         scratch.file("app.conf", "edited");
-        castoff.log().next_event("config_changed", 2);
-        assert_eq!(castoff.log().events_so_far("watch_lost").len(), 2);
+        castoff.next_event("config_changed", 2);
+        assert_eq!(castoff.events_so_far("watch_lost").len(), 2);
         let lines = stop(castoff);
         assert_eq!(lines.iter().filter(|line| line.starts_with("1 ")).count(), 3, "{lines:?}");
     }
@@ -305,7 +305,7 @@ in_both_places! {
         let other = with_printer(watching(place, &path));
         scratch.file("app.conf", "2");
         // By then the child would have been told as well.
-        other.log().next_event("config_changed", 0);
+        other.next_event("config_changed", 0);
         stop(other);
         scratch.file("gate", "");
         assert_eq!(castoff.wait(), Ended::Code(0));
@@ -326,12 +326,12 @@ in_both_places! {
         scratch.wait_for_line("seen", "2");
         for (nth, text) in ["3\n", "4\n"].into_iter().enumerate() {
             scratch.file("app.conf", text);
-            castoff.log().next_event("config_changed", nth + 1);
+            castoff.next_event("config_changed", nth + 1);
         }
-        assert_eq!(castoff.log().events_so_far("hook_started").len(), 1, "one at a time");
+        assert_eq!(castoff.events_so_far("hook_started").len(), 1, "one at a time");
         scratch.file("gate", "");
         scratch.wait_for_line("seen", "4");
-        castoff.log().next_event("hook_finished", 1);
+        castoff.next_event("hook_finished", 1);
         assert_eq!(scratch.read("seen"), "2\n4\n");
         stop(castoff);
     }
@@ -392,13 +392,13 @@ fn a_mount_by_sub_path_is_told_to_be_one_that_never_changes() {
     .into_iter()
     .enumerate()
     {
-        let limited = castoff.log().next_event("watch_limited", nth);
+        let limited = castoff.next_event("watch_limited", nth);
         assert_eq!((&limited["path"], &limited["cause"]), (&json!(path), &json!(cause)));
     }
     // From outside of its mounts, in place.
     scratch.file("other.conf", "1");
     castoff.stdout().wait_for_line("1 ");
-    assert_eq!(castoff.log().events_so_far("watch_limited").len(), 2);
+    assert_eq!(castoff.events_so_far("watch_limited").len(), 2);
     stop(castoff);
 }
 
@@ -420,9 +420,9 @@ fn where_the_kernel_has_no_room_it_is_told_and_castoff_looks_now_and_then() {
     assert_eq!(limited["cause"], "fs.inotify.max_user_watches is reached, looked at every 10s");
     for (nth, text) in ["2", "3"].into_iter().enumerate() {
         scratch.file("app.conf", text);
-        castoff.log().next_event("config_changed", nth);
+        castoff.next_event("config_changed", nth);
     }
-    assert_eq!(castoff.log().events_so_far("watch_limited").len(), 1);
+    assert_eq!(castoff.events_so_far("watch_limited").len(), 1);
     stop(castoff);
 }
 

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{ForkResult, Pid, Uid, fork, getgid, getpid, getuid, setsid};
+use serde_json::Value;
 
 use super::lines::Lines;
 use super::probe::{self, Answer};
@@ -289,6 +290,21 @@ impl Running {
     #[track_caller]
     pub(crate) fn log(&self) -> &Lines {
         self.stderr.as_ref().expect("stderr is a pipe")
+    }
+
+    /// castoff's events of that name so far.
+    pub(crate) fn events_so_far(&self, name: &str) -> Vec<Value> {
+        let log = self.log().so_far();
+        let events = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter(|event| event["event"] == name).collect()
+    }
+
+    /// The one after `seen` of them.
+    #[track_caller]
+    pub(crate) fn next_event(&self, name: &str, seen: usize) -> Value {
+        wait_until(&format!("{name} more than {seen} times"), || {
+            self.events_so_far(name).into_iter().nth(seen)
+        })
     }
 
     /// Sends castoff a signal, from outside of its namespace if it has one.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::wait_until::{PATIENCE, wait_until};
+use super::wait_until::PATIENCE;
 
 #[derive(Default)]
 struct Written {
@@ -68,21 +68,6 @@ impl Lines {
     #[track_caller]
     pub(crate) fn wait_for_event(&self, event: &str) -> Value {
         self.wait_for(event, |line| as_event(line).filter(|line| line["event"] == event))
-    }
-
-    /// castoff's events of that name so far.
-    pub(crate) fn events_so_far(&self, name: &str) -> Vec<Value> {
-        let events = self.so_far();
-        let events = events.iter().filter_map(|line| as_event(line));
-        events.filter(|event| event["event"] == name).collect()
-    }
-
-    /// The one after `seen` of them.
-    #[track_caller]
-    pub(crate) fn next_event(&self, name: &str, seen: usize) -> Value {
-        wait_until(&format!("{name} more than {seen} times"), || {
-            self.events_so_far(name).into_iter().nth(seen)
-        })
     }
 
     /// Everything written so far.
